@@ -1,0 +1,278 @@
+//! The graph: nodes, edges, events, vectors, and what is remembered of their past.
+
+use serde::{Deserialize, Serialize};
+
+use super::Json;
+use crate::codec::{Record, floats};
+use crate::error::StorageError;
+use crate::ids::{EventId, NodeId, TenantId};
+use crate::read::Readable;
+use crate::table::{Scan, Table};
+use crate::time::UnixMicros;
+use crate::write::WriteTx;
+
+/// (tenant) -> tenant. All tenants that ever wrote, in order of their names.
+pub const TENANTS: Table<(TenantId,), TenantRecord> = Table::new("graph.tenants");
+
+/// (tenant, node) -> node. One node; a tenant's nodes in order of their ids.
+pub const NODES: Table<(TenantId, NodeId), NodeRecord> = Table::new("graph.nodes");
+
+/// (tenant, external id) -> node. The node that has an external id; one at most.
+pub const EXTERNAL_IDS: Table<(TenantId, String), NodeId> = Table::new("graph.external_ids");
+
+/// (tenant, source, relation, target) -> edge. One edge; what leads away from a node, by relation.
+pub const EDGES: Table<(TenantId, NodeId, String, NodeId), EdgeRecord> = Table::new("graph.edges");
+
+/// (tenant, target, relation, source). What leads to a node, by relation. A row for every edge.
+pub const EDGES_IN: Table<(TenantId, NodeId, String, NodeId), ()> = Table::new("graph.edges_in");
+
+/// (tenant, time, event) -> event. A tenant's events in order of time, either way.
+pub const EVENTS: Table<(TenantId, UnixMicros, EventId), EventRecord> = Table::new("graph.events");
+
+/// (tenant, node, time, event). A node's events in order of time. A row for every event.
+pub const NODE_EVENTS: Table<(TenantId, NodeId, UnixMicros, EventId), ()> =
+    Table::new("graph.node_events");
+
+/// (tenant, node) -> vector. A node's embedding; all of a tenant's, to build its index.
+pub const VECTORS: Table<(TenantId, NodeId), VectorRecord> = Table::new("graph.vectors");
+
+/// (tenant, node) -> text. The text that was embedded, where it is not in the node's facts.
+pub const TEXTS: Table<(TenantId, NodeId), TextRecord> = Table::new("graph.texts");
+
+/// (tenant, node, time) -> what a refresh did to a node's embedding. A node's, by time.
+pub const HISTORY: Table<(TenantId, NodeId, UnixMicros), HistoryRecord> =
+    Table::new("graph.history");
+
+/// (tenant, node, version) -> the node as it was. A node's versions in order, either way.
+pub const VERSIONS: Table<(TenantId, NodeId, u32), VersionRecord> = Table::new("graph.versions");
+
+/// (tenant, name) -> count. Kept in the transactions that change what they count.
+pub const COUNTS: Table<(TenantId, String), u64> = Table::new("graph.counts");
+
+/// A tenant that has written something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantRecord {
+    /// Its first write.
+    pub created_at: UnixMicros,
+}
+
+impl Record for TenantRecord {
+    const FORMAT: u8 = 1;
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// What kinds of thing it is.
+    pub classes: Vec<String>,
+    /// Its facts: a JSON object.
+    pub props: Json,
+    /// Where its content can be fetched.
+    pub payload_ref: Option<String>,
+    /// What is known about its facts: a JSON object.
+    pub metadata: Json,
+    /// When it is to be refreshed: a JSON object.
+    pub refresh_policy: Json,
+    /// What to look for in it.
+    pub triggers: Vec<TriggerRecord>,
+    /// Its name in the system it came from.
+    pub external_id: Option<String>,
+    /// Counts its versions, from 1.
+    pub version: u32,
+    /// How far its embedding is.
+    pub embedding_status: EmbeddingStatus,
+    /// Why the latest attempt to embed it failed.
+    pub embedding_error: Option<String>,
+    /// Attempts to embed its present text.
+    pub embedding_attempts: u32,
+    /// When `embedding_status` last changed.
+    pub embedding_updated_at: Option<UnixMicros>,
+    /// When it was last refreshed.
+    pub last_refreshed: Option<UnixMicros>,
+    /// How far its embedding moved at the latest refresh: 1 - cosine, 0 to 2.
+    pub drift_score: Option<f64>,
+    /// It was deleted, and is kept.
+    pub deleted: bool,
+    /// Counts changes of the text that is embedded, so that a late embedding is recognised.
+    pub text_revision: u64,
+    /// When it was created.
+    pub created_at: UnixMicros,
+    /// When it last changed.
+    pub updated_at: UnixMicros,
+}
+
+impl Record for NodeRecord {
+    const FORMAT: u8 = 1;
+}
+
+/// A pattern that a node watches for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TriggerRecord {
+    /// Name of the pattern.
+    pub name: String,
+    /// Least similarity that fires it, -1 to 1.
+    pub threshold: f64,
+}
+
+/// How far a node's embedding is. Variants are stored by position: new ones go last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum EmbeddingStatus {
+    /// Waits for a worker.
+    Queued,
+    /// A worker has it.
+    Processing,
+    /// It is there and belongs to the present text.
+    Ready,
+    /// It was given up.
+    Failed,
+    /// There is nothing to embed.
+    Skipped,
+}
+
+/// Values of tables that lead to a node.
+impl Record for NodeId {
+    const FORMAT: u8 = 1;
+}
+
+/// An edge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeRecord {
+    /// Its facts: a JSON object.
+    pub props: Json,
+    /// When it was created.
+    pub created_at: UnixMicros,
+}
+
+impl Record for EdgeRecord {
+    const FORMAT: u8 = 1;
+}
+
+/// Something that happened to a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// The node.
+    pub node: NodeId,
+    /// What happened.
+    pub kind: String,
+    /// Particulars: a JSON document.
+    pub payload: Json,
+    /// Who did it.
+    pub actor_id: Option<String>,
+    /// What kind of actor that is.
+    pub actor_type: Option<String>,
+}
+
+impl Record for EventRecord {
+    const FORMAT: u8 = 1;
+}
+
+/// The embedding of a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VectorRecord {
+    /// The model that made it.
+    pub model: String,
+    /// The node's [`text_revision`](NodeRecord::text_revision) it was made from.
+    pub text_revision: u64,
+    /// SHA-256 of the text it was made from.
+    pub text_sha256: [u8; 32],
+    /// The vector.
+    #[serde(with = "floats")]
+    pub values: Vec<f32>,
+}
+
+impl Record for VectorRecord {
+    const FORMAT: u8 = 1;
+}
+
+/// The text of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextRecord {
+    /// The text.
+    pub text: String,
+}
+
+impl Record for TextRecord {
+    const FORMAT: u8 = 1;
+}
+
+/// What a refresh did to a node's embedding.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HistoryRecord {
+    /// How far it moved: 1 - cosine, 0 to 2; nothing at the first.
+    pub drift: Option<f64>,
+    /// Where the embedding is kept, if it is.
+    pub embedding_ref: Option<String>,
+}
+
+impl Record for HistoryRecord {
+    const FORMAT: u8 = 1;
+}
+
+/// A node as it once was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionRecord {
+    /// The node: a JSON object.
+    pub snapshot: Json,
+    /// When the version came to be.
+    pub created_at: UnixMicros,
+}
+
+impl Record for VersionRecord {
+    const FORMAT: u8 = 1;
+}
+
+/// Adds `delta` to the counter `name` and returns what it stands at. It does not go below zero.
+///
+/// # Errors
+///
+/// As for every read, or a fault of the disk.
+pub fn add_count(
+    tx: &mut WriteTx<'_>,
+    tenant: &TenantId,
+    name: &str,
+    delta: i64,
+) -> Result<u64, StorageError> {
+    let key = (tenant.clone(), name.to_owned());
+    let before = tx.get(&COUNTS, &key)?.unwrap_or(0);
+    let after = before.saturating_add_signed(delta);
+    if after != before {
+        tx.put(&COUNTS, &key, &after)?;
+    }
+    Ok(after)
+}
+
+/// What the counter `name` stands at.
+///
+/// # Errors
+///
+/// As for every read.
+pub fn count(tx: &impl Readable, tenant: &TenantId, name: &str) -> Result<u64, StorageError> {
+    let key = (tenant.clone(), name.to_owned());
+    Ok(tx.get(&COUNTS, &key)?.unwrap_or(0))
+}
+
+/// Notes that `tenant` has written something, unless that is known.
+///
+/// # Errors
+///
+/// As for every read, or a fault of the disk.
+pub fn note_tenant(
+    tx: &mut WriteTx<'_>,
+    tenant: &TenantId,
+    now: UnixMicros,
+) -> Result<(), StorageError> {
+    let key = (tenant.clone(),);
+    if !tx.contains(&TENANTS, &key)? {
+        tx.put(&TENANTS, &key, &TenantRecord { created_at: now })?;
+    }
+    Ok(())
+}
+
+/// All tenants that ever wrote, [`TenantId::shared`] included if it did.
+///
+/// # Errors
+///
+/// As for every read.
+pub fn tenants(tx: &impl Readable) -> Result<Vec<TenantId>, StorageError> {
+    tx.scan(&TENANTS, Scan::all())?.map(|row| row.map(|((tenant,), _)| tenant)).collect()
+}
