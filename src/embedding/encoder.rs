@@ -1,0 +1,303 @@
+//! The model as a function from texts to vectors.
+
+use std::cmp::Reverse;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use super::bert::{Bert, Config};
+use super::model::{self, ModelInfo, Precision};
+use super::tokenize::WordPieces;
+use super::{EmbedError, batcher::lock};
+
+/// Tokens computed in one go. Larger gains nothing measurable, since the weights are read once
+/// for each and stay in the cache, and smaller reads them more often; it is also what a query may
+/// have to wait for.
+pub(super) const SLICE_TOKENS: usize = 512;
+
+/// The word pieces of one text.
+pub(super) type Tokens = Vec<u32>;
+
+/// The model, loaded. Takes about 45 MB of memory besides the file it is part of; share it.
+pub struct Encoder {
+    info: ModelInfo,
+    pieces: WordPieces,
+    bert: Bert,
+}
+
+impl Encoder {
+    /// Loads the model that is compiled in; about 0.1 s.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::Model`], which would be a fault of the build.
+    pub fn built_in(precision: Precision) -> Result<Self, EmbedError> {
+        match precision {
+            Precision::F32 | Precision::Auto => {}
+        }
+        let info = model::BUILT_IN;
+        let config = Config::parse(model::CONFIG)?;
+        if config.hidden_size != info.dim || config.max_position_embeddings < info.max_tokens {
+            return Err(EmbedError::Model("config.json is another model's".to_owned()));
+        }
+        let pieces = WordPieces::new(model::TOKENIZER, info.max_tokens)?;
+        let bert = Bert::load(config, model::WEIGHTS)?;
+        Ok(Self { info, pieces, bert })
+    }
+
+    /// What the vectors are.
+    pub fn model(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// The vectors of `texts`, in their order, each of length 1. Uses every core until it is done;
+    /// blocks, so not for async threads. What lies beyond the model's window of a text is ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::Failed`] if the computation fails for any of the texts.
+    pub fn encode(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let tokens = self.tokenize_all(texts, cores)?;
+
+        // Longest first, so that the cores finish at about the same time.
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        order.sort_by_key(|&i| Reverse(tokens[i].len()));
+        let slices = cut(&order, |&i| tokens[i].len());
+
+        let next = AtomicUsize::new(0);
+        let done = Mutex::new(Vec::with_capacity(texts.len()));
+        let failed = Mutex::new(None);
+        on_own_pools(cores.min(slices.len()), || {
+            while let Some(&slice) = slices.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let batch: Vec<&[u32]> = slice.iter().map(|&i| tokens[i].as_slice()).collect();
+                match self.forward(&batch) {
+                    Ok(vectors) => lock(&done).extend(slice.iter().copied().zip(vectors)),
+                    Err(error) => {
+                        *lock(&failed) = Some(error);
+                        return;
+                    }
+                }
+            }
+        })?;
+        if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        done.sort_unstable_by_key(|&(i, _)| i);
+        Ok(done.into_iter().map(|(_, vector)| vector).collect())
+    }
+
+    /// The word pieces of `text`, cut to the window.
+    pub(super) fn tokenize(&self, text: &str) -> Result<Tokens, EmbedError> {
+        self.pieces.split(text)
+    }
+
+    /// The vectors of a slice of texts, on the calling thread's rayon pool.
+    pub(super) fn forward(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        self.bert.forward(texts)
+    }
+
+    fn tokenize_all(&self, texts: &[&str], cores: usize) -> Result<Vec<Tokens>, EmbedError> {
+        let share = texts.len().div_ceil(cores).max(1);
+        thread::scope(|scope| {
+            let shares: Vec<_> = texts
+                .chunks(share)
+                .map(|texts| {
+                    scope.spawn(move || {
+                        texts.iter().map(|text| self.tokenize(text)).collect::<Result<Vec<_>, _>>()
+                    })
+                })
+                .collect();
+            let mut tokens = Vec::with_capacity(texts.len());
+            for share in shares {
+                let panicked = |_| EmbedError::Failed("the tokenizer panicked".to_owned());
+                tokens.extend(share.join().map_err(panicked)??);
+            }
+            Ok(tokens)
+        })
+    }
+}
+
+/// Cuts `items` into runs of at most [`SLICE_TOKENS`] tokens, or of one item.
+fn cut<T>(items: &[T], n_tokens: impl Fn(&T) -> usize) -> Vec<&[T]> {
+    let mut slices = Vec::new();
+    let (mut start, mut sum) = (0, 0);
+    for (i, item) in items.iter().enumerate() {
+        let tokens = n_tokens(item);
+        if i > start && sum + tokens > SLICE_TOKENS {
+            slices.push(&items[start..i]);
+            (start, sum) = (i, 0);
+        }
+        sum += tokens;
+    }
+    if start < items.len() {
+        slices.push(&items[start..]);
+    }
+    slices
+}
+
+/// Runs `work` on `n` threads at once, each alone in a rayon pool. Several products on a core
+/// each are faster than one product on all cores, and candle splits a product over the pool it
+/// finds itself in.
+fn on_own_pools(n: usize, work: impl Fn() + Sync) -> Result<(), EmbedError> {
+    let pools = (0..n).map(|_| own_pool()).collect::<Result<Vec<_>, _>>()?;
+    thread::scope(|scope| {
+        let threads: Vec<_> =
+            pools.iter().map(|pool| scope.spawn(|| pool.install(&work))).collect();
+        for thread in threads {
+            thread.join().map_err(|_| EmbedError::Failed("the model panicked".to_owned()))?;
+        }
+        Ok(())
+    })
+}
+
+/// A rayon pool of one thread.
+pub(super) fn own_pool() -> Result<rayon::ThreadPool, EmbedError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .thread_name(|_| "embed".to_owned())
+        .build()
+        .map_err(|_| EmbedError::Stopped)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+    use std::time::{Duration, Instant};
+
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
+    use candle_core::{DType, Device, Tensor};
+    use candle_nn::VarBuilder;
+    use candle_transformers::models::bert::BertModel;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::embedding::cosine;
+
+    fn encoder() -> &'static Encoder {
+        static ENCODER: OnceLock<Encoder> = OnceLock::new();
+        ENCODER.get_or_init(|| Encoder::built_in(Precision::F32).unwrap())
+    }
+
+    /// A line of `tests/data/golden/embeddings.jsonl`.
+    #[derive(Deserialize)]
+    struct Golden {
+        text: String,
+        n_tokens: usize,
+        embedding: String,
+    }
+
+    impl Golden {
+        fn all() -> Vec<Self> {
+            include_str!("../../tests/data/golden/embeddings.jsonl")
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect()
+        }
+
+        fn vector(&self) -> Vec<f32> {
+            let bytes = BASE64_STANDARD.decode(&self.embedding).unwrap();
+            let numbers = bytes.chunks_exact(4);
+            numbers.map(|x| f32::from_le_bytes(x.try_into().unwrap())).collect()
+        }
+    }
+
+    #[test]
+    fn vectors_are_those_of_the_reference() {
+        let golden = Golden::all();
+        assert!(golden.len() >= 40);
+        let texts: Vec<&str> = golden.iter().map(|golden| golden.text.as_str()).collect();
+        let vectors = encoder().encode(&texts).unwrap();
+        for (golden, vector) in golden.iter().zip(&vectors) {
+            let n_tokens = encoder().tokenize(&golden.text).unwrap().len();
+            assert_eq!(n_tokens, golden.n_tokens, "{:?}", golden.text);
+            let similarity = cosine(vector, &golden.vector());
+            assert!(similarity >= 0.9999, "{:?}: {similarity}", golden.text);
+            let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+            assert!((length - 1.0).abs() < 1e-5, "{:?}: {length}", golden.text);
+        }
+    }
+
+    /// candle's own BERT on the same weights: what our kernels and layout add must be rounding.
+    #[test]
+    fn vectors_are_those_of_the_stock_model() {
+        let weights =
+            VarBuilder::from_slice_safetensors(model::WEIGHTS, DType::F32, &Device::Cpu).unwrap();
+        let config = serde_json::from_slice(model::CONFIG).unwrap();
+        let stock = BertModel::load(weights, &config).unwrap();
+        for text in ["Swept wings.", "", "東京 and a café, 3.14!", &"long text ".repeat(90)] {
+            let tokens = encoder().tokenize(text).unwrap();
+            let ids = Tensor::new(tokens.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+            let types = ids.zeros_like().unwrap();
+            let output = stock.forward(&ids, &types, None).unwrap();
+            let mean: Vec<f32> = output.mean(1).unwrap().squeeze(0).unwrap().to_vec1().unwrap();
+            let length = mean.iter().map(|x| x * x).sum::<f32>().sqrt();
+            let ours = encoder().encode(&[text]).unwrap().remove(0);
+            for (ours, stock) in ours.iter().zip(&mean) {
+                assert!((ours - stock / length).abs() < 2e-6, "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_texts_get_a_vector_in_time() {
+        let texts = [
+            String::new(),
+            "x".repeat(1 << 20),
+            "\u{0}\u{1}\u{7f}\u{85}".repeat(1 << 18),
+            "\u{1f600}".repeat(1 << 18),
+            "語".repeat(1 << 18),
+            "\u{301}".repeat(1 << 19),
+            " \t\n".repeat(1 << 19),
+            "[CLS][SEP][PAD]".repeat(1 << 16),
+            "a\u{fffd}\u{feff}\u{202e}".repeat(1 << 17),
+        ];
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let start = Instant::now();
+        let vectors = encoder().encode(&texts).unwrap();
+        // Far above what it takes even without optimisation; an unbounded text would exceed it.
+        assert!(start.elapsed() < Duration::from_secs(60));
+        for (text, vector) in texts.iter().zip(&vectors) {
+            assert_eq!(vector.len(), 384);
+            assert!(vector.iter().all(|x| x.is_finite()), "{:?}", text.chars().next());
+        }
+    }
+
+    #[test]
+    fn nothing_is_encoded_to_nothing() {
+        assert!(encoder().encode(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_token_out_of_the_vocabulary_is_an_error() {
+        assert!(matches!(encoder().forward(&[&[101, 30_522, 102]]), Err(EmbedError::Failed(_))));
+        assert!(matches!(encoder().forward(&[&[101; 513]]), Err(EmbedError::Failed(_))));
+        assert_eq!(encoder().forward(&[&[]]).unwrap(), [vec![0.0; 384]]);
+    }
+
+    #[test]
+    fn slices_hold_every_item_once_and_are_bounded() {
+        let items = [256, 256, 200, 300, 13, 600, 2, 2];
+        let slices = cut(&items, |&n| n);
+        assert_eq!(slices, [&items[..2], &[200, 300], &[13], &[600], &[2, 2]]);
+        assert!(cut(&[], |&n: &usize| n).is_empty());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        /// A text's vector does not depend on its company.
+        #[test]
+        fn a_text_alone_and_in_a_batch_are_the_same(texts in prop::collection::vec(".{0,80}", 1..8)) {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let together = encoder().encode(&texts).unwrap();
+            for (text, together) in texts.iter().zip(&together) {
+                let alone = encoder().encode(&[text]).unwrap().remove(0);
+                prop_assert!(cosine(&alone, together) > 0.999_999);
+            }
+        }
+    }
+}
