@@ -1,0 +1,149 @@
+//! Nodes, edges, events and history: everything that is written to and read from the graph.
+//!
+//! A write is one transaction that holds the record, its change-log entry and the jobs it
+//! causes, so the three can never disagree. Every function over tenant data takes the tenant or
+//! the [`View`] of the caller, and the store's keys begin with it.
+
+mod counts;
+mod create;
+mod delete;
+mod edge;
+mod embedded;
+mod event;
+mod history;
+mod lineage;
+mod node;
+mod read;
+mod requeue;
+mod space;
+mod stats;
+pub mod text;
+mod update;
+mod view;
+
+use std::sync::Arc;
+
+use activekg_storage::ids::NodeId;
+use activekg_storage::time::Clock;
+use activekg_storage::{StorageError, Store};
+
+pub(crate) use counts::listed;
+pub use create::{Created, NewNode, NodeOutcome};
+pub use edge::NewEdge;
+pub use embedded::{Embedded, Embedding, NoText, QUEUE, Work};
+pub use event::{Event, EventQuery};
+pub use history::HistoryEntry;
+pub use lineage::{Ancestor, MAX_DEPTH};
+pub use node::{DELETED_CLASS, Node, Object, Trigger};
+pub use read::{NodeFilter, Page};
+pub use requeue::{REQUEUE_MAX, Requeue, Requeued};
+pub use space::FreeSpace;
+pub use stats::{EmbeddingStats, SanityStats, StatusCounts};
+pub use update::NodeChanges;
+pub use view::View;
+
+/// What the graph needs to know of the settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whether new text is embedded without being asked.
+    pub auto_embed: bool,
+    /// Whether jobs are reported to the caller, who then does not wait for them.
+    pub report_jobs: bool,
+    /// Most jobs waiting in the embedding queue when jobs are reported; 0 = no limit.
+    pub queue_max: u64,
+    /// Most jobs of one tenant waiting when jobs are reported; 0 = no limit.
+    pub tenant_max: u64,
+    /// Whether structured props lead the embedded text of résumés and jobs.
+    pub embedding_prefix: bool,
+    /// Stamped into the props of every embedded node.
+    pub extraction_version: String,
+}
+
+/// The graph in the store.
+#[derive(Clone)]
+pub struct Graph {
+    store: Arc<Store>,
+    settings: Arc<Settings>,
+    clock: Arc<dyn Clock>,
+    space: Arc<FreeSpace>,
+}
+
+impl Graph {
+    /// The graph kept in `store`.
+    pub fn new(
+        store: Arc<Store>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        space: FreeSpace,
+    ) -> Self {
+        Self { store, settings: Arc::new(settings), clock, space: Arc::new(space) }
+    }
+
+    /// The store the graph is kept in.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The settings the graph was opened with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Runs `work`, which reads the store, off the threads that serve connections.
+    async fn reading<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&activekg_storage::ReadTx) -> Result<T, Error> + Send + 'static,
+    {
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || work(&store.read()?))
+            .await
+            .map_err(|_| Error::Interrupted)?
+    }
+}
+
+/// Why the graph refused or failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The node is not there, or not for this caller.
+    #[error("Node not found")]
+    NodeNotFound,
+    /// The tenant already has a node of that external id.
+    #[error("external_id already exists")]
+    ExternalIdTaken {
+        /// The node that has it.
+        existing: NodeId,
+    },
+    /// The same edge is there already.
+    #[error("Edge already exists")]
+    EdgeExists,
+    /// Too many jobs wait for the embedder.
+    #[error("Embedding queue overloaded, please retry later")]
+    QueueFull,
+    /// Too many jobs of this tenant wait for the embedder.
+    #[error("Tenant embedding queue limit exceeded, please retry later")]
+    TenantQueueFull,
+    /// The disk is nearly full.
+    #[error("Insufficient storage at {path}: {free} bytes free, {needed} needed")]
+    NoSpace {
+        /// The data directory.
+        path: String,
+        /// Bytes free there.
+        free: u64,
+        /// Bytes that must stay free.
+        needed: u64,
+    },
+    /// JSON in the store does not parse.
+    #[error("stored JSON is damaged: {0}")]
+    BadJson(String),
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A background read was cut off by the shutdown.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+#[cfg(test)]
+mod tests;

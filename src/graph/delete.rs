@@ -1,0 +1,120 @@
+//! Deleting nodes: for a time, or for good.
+
+use std::time::Duration;
+
+use activekg_storage::changes::{Change, ChangeKind};
+use activekg_storage::ids::NodeId;
+use activekg_storage::tables::graph::{
+    EVENTS, EXTERNAL_IDS, HISTORY, NODE_EVENTS, NODES, TEXTS, VECTORS, VERSIONS,
+};
+use activekg_storage::time::UnixMicros;
+use activekg_storage::{Readable, Scan, WriteTx, queue};
+use serde_json::Value;
+
+use super::embedded::QUEUE;
+use super::{DELETED_CLASS, Error, Graph, Node, View, counts, edge};
+use crate::timestamp::iso;
+
+/// How long a soft-deleted node is kept at least.
+const GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Marks a node as soft-deleted from `now` on, keeping marks it already has.
+pub(super) fn stamp(node: &mut Node, now: UnixMicros) {
+    if !node.is_deleted() {
+        node.classes.push(DELETED_CLASS.to_owned());
+    }
+    let marks = [("deleted_at", now), ("deletion_grace_until", now.plus(GRACE))];
+    for (key, at) in marks {
+        node.props.entry(key).or_insert_with(|| Value::String(iso(at.get())));
+    }
+}
+
+impl Graph {
+    /// Soft-deletes a node of the caller's own tenant: it leaves every listing, search and
+    /// answer, and is still read by id until it is purged. Twice is once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NodeNotFound`], the store's own. A full disk does not stop it.
+    pub async fn delete(&self, view: &View, id: NodeId) -> Result<(), Error> {
+        let now = self.clock.now();
+        let tenant = view.tenant().clone();
+        self.store
+            .write(move |tx| -> Result<(), Error> {
+                let key = (tenant.clone(), id);
+                let before = tx.get(&NODES, &key)?.ok_or(Error::NodeNotFound)?;
+                if before.deleted {
+                    return Ok(());
+                }
+                let mut node = Node::from_record(tenant.clone(), id, before.clone())?;
+                stamp(&mut node, now);
+                let after = node.to_record();
+                tx.put(&NODES, &key, &after)?;
+                counts::moved(tx, &tenant, Some(&before), Some(&after))?;
+                queue::remove_by_key(tx, &QUEUE, &tenant, &id.to_string())?;
+                tx.log(Change {
+                    at: now,
+                    tenant: tenant.clone(),
+                    kind: ChangeKind::NodeRemoved(id),
+                })?;
+                Ok(())
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Removes a node of the caller's own tenant with its edges, events, history, versions,
+    /// vector and waiting jobs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::delete`].
+    pub async fn remove(&self, view: &View, id: NodeId) -> Result<(), Error> {
+        let now = self.clock.now();
+        let tenant = view.tenant().clone();
+        self.store
+            .write(move |tx| -> Result<(), Error> {
+                let before = tx.get(&NODES, &(tenant.clone(), id))?.ok_or(Error::NodeNotFound)?;
+                let node = Node::from_record(tenant.clone(), id, before.clone())?;
+                erase(tx, &node)?;
+                counts::moved(tx, &tenant, Some(&before), None)?;
+                queue::remove_by_key(tx, &QUEUE, &tenant, &id.to_string())?;
+                tx.log(Change {
+                    at: now,
+                    tenant: tenant.clone(),
+                    kind: ChangeKind::NodeRemoved(id),
+                })?;
+                Ok(())
+            })
+            .await?;
+        Ok(())
+    }
+}
+
+/// Removes every row that belongs to the node.
+fn erase(tx: &mut WriteTx<'_>, node: &Node) -> Result<(), Error> {
+    let tenant = &node.tenant;
+    let key = (tenant.clone(), node.id);
+    edge::disconnect(tx, node)?;
+    let events = tx.scan(&NODE_EVENTS, Scan::prefix(&key))?.map(|row| row.map(|(key, ())| key));
+    for key in events.collect::<Result<Vec<_>, _>>()? {
+        let (tenant, _, at, event) = key.clone();
+        tx.remove(&EVENTS, &(tenant, at, event))?;
+        tx.remove(&NODE_EVENTS, &key)?;
+    }
+    let history = tx.scan(&HISTORY, Scan::prefix(&key))?.map(|row| row.map(|(key, _)| key));
+    for key in history.collect::<Result<Vec<_>, _>>()? {
+        tx.remove(&HISTORY, &key)?;
+    }
+    let versions = tx.scan(&VERSIONS, Scan::prefix(&key))?.map(|row| row.map(|(key, _)| key));
+    for key in versions.collect::<Result<Vec<_>, _>>()? {
+        tx.remove(&VERSIONS, &key)?;
+    }
+    if let Some(external_id) = node.external_id() {
+        tx.remove(&EXTERNAL_IDS, &(tenant.clone(), external_id.to_owned()))?;
+    }
+    tx.remove(&VECTORS, &key)?;
+    tx.remove(&TEXTS, &key)?;
+    tx.remove(&NODES, &key)?;
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! Background work under one supervisor.
+//!
+//! A worker is a task that runs until it is told to stop. If it panics it is counted, logged and
+//! started again after a pause; the process goes on.
+
+mod embedding;
+mod settlements;
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::select;
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::error;
+
+pub use embedding::EmbeddingWorker;
+pub use settlements::{Settled, Settlements};
+
+/// How long a worker that panicked stays down.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+
+/// Starts workers and stops them together.
+#[derive(Debug, Default)]
+pub struct Supervisor {
+    stop: CancellationToken,
+    workers: TaskTracker,
+}
+
+impl Supervisor {
+    /// Runs what `worker` makes until the supervisor stops, making it anew after a panic.
+    pub fn run<F, W>(&self, name: &'static str, worker: F)
+    where
+        F: Fn(CancellationToken) -> W + Send + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let stop = self.stop.clone();
+        self.workers.spawn(async move {
+            loop {
+                // A task of its own, so that its panic ends it and not this loop.
+                let ended: Result<(), JoinError> = tokio::spawn(worker(stop.clone())).await;
+                match ended {
+                    Ok(()) => return,
+                    Err(panic) => error!(worker = name, "a worker ended by a panic: {panic}"),
+                }
+                select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(RESTART_AFTER) => {}
+                }
+            }
+        });
+    }
+
+    /// Tells every worker to finish what it holds, and waits until they have or `budget` is over.
+    /// Whether all have ended.
+    pub async fn stop(self, budget: Duration) -> bool {
+        self.stop.cancel();
+        self.workers.close();
+        tokio::time::timeout(budget, self.workers.wait()).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_outlives_its_panic_and_stops_when_told() {
+        let supervisor = Supervisor::default();
+        let runs = Arc::new(AtomicU32::new(0));
+        let (counted, (second, mut seen)) = (runs.clone(), tokio::sync::mpsc::channel(1));
+        supervisor.run("test", move |stop| {
+            let (run, second) = (counted.fetch_add(1, Ordering::SeqCst), second.clone());
+            async move {
+                assert!(run > 0, "the first run panics");
+                second.send(()).await.expect("the test listens");
+                stop.cancelled().await;
+            }
+        });
+        seen.recv().await.expect("the worker ran again");
+        assert!(supervisor.stop(Duration::from_secs(5)).await);
+        assert_eq!(runs.load(Ordering::SeqCst), 2);
+    }
+}

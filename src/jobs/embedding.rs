@@ -1,0 +1,118 @@
+//! The worker that embeds queued nodes.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use activekg_storage::Seq;
+use activekg_storage::ids::JobId;
+use tokio::select;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::{Settled, Settlements};
+use crate::embedding::Embedder;
+use crate::graph::{Embedded, Embedding, Error, Graph, QUEUE};
+
+/// Jobs taken at a time: enough for full batches of the model, few enough to settle soon.
+const TAKE: usize = 64;
+/// How often to look without having been woken: for retries and lapsed leases that come due.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Takes jobs, embeds their texts, settles them.
+#[derive(Clone)]
+pub struct EmbeddingWorker {
+    graph: Graph,
+    embedder: Embedder,
+    settlements: Settlements,
+}
+
+impl EmbeddingWorker {
+    /// A worker on the queue of `graph`.
+    pub fn new(graph: Graph, embedder: Embedder, settlements: Settlements) -> Self {
+        Self { graph, embedder, settlements }
+    }
+
+    /// Works until told to stop, and finishes what it holds then.
+    pub async fn run(self, stop: CancellationToken) {
+        let queued = self.graph.store().enqueued(QUEUE.name);
+        while !stop.is_cancelled() {
+            let mut woken = pin!(queued.notified());
+            woken.as_mut().enable(); // an enqueue between look and wait is not missed
+            match self.step().await {
+                Ok(0) => select! {
+                    () = stop.cancelled() => {}
+                    () = woken => {}
+                    () = sleep(LOOK_EVERY) => {}
+                },
+                Ok(_) => {}
+                Err(error) => {
+                    error!("could not work on the embedding queue: {error}");
+                    select! {
+                        () = stop.cancelled() => {}
+                        () = sleep(LOOK_EVERY) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes, embeds and settles one batch; how many jobs it held.
+    async fn step(&self) -> Result<usize, Error> {
+        let (batch, dropped) = self.graph.take(TAKE).await?;
+        let n = batch.len() + dropped.len();
+        let seq = self.graph.store().last_seq();
+        self.tell(dropped.into_iter().map(|job| (job, Embedded::Gone)), seq);
+        if batch.is_empty() {
+            return Ok(n);
+        }
+        let results = self.embed(batch).await;
+        let (settled, seq) = self.graph.settle(results, self.embedder.model().name).await?;
+        self.tell(settled.into_iter(), seq);
+        Ok(n)
+    }
+
+    fn tell(&self, settled: impl Iterator<Item = (JobId, Embedded)>, seq: Seq) {
+        for (job, outcome) in settled {
+            // A job that goes round again is not settled yet.
+            if outcome != Embedded::Again {
+                self.settlements.settled(job, Settled { outcome, seq });
+            }
+        }
+        self.settlements.sweep();
+    }
+
+    /// The vectors of a batch. When the model refuses the batch, each text is tried alone, so
+    /// that one bad text fails one job.
+    async fn embed(&self, batch: Vec<Embedding>) -> Vec<(Embedding, Result<Vec<f32>, String>)> {
+        let texts: Vec<String> = batch.iter().filter_map(|job| job.text.clone().ok()).collect();
+        let vectors: Vec<Result<Vec<f32>, String>> = match self.embedder.batch(texts.clone()).await
+        {
+            Ok(vectors) => vectors.into_iter().map(Ok).collect(),
+            Err(error) if texts.len() == 1 => vec![Err(error.to_string())],
+            Err(error) => {
+                warn!(jobs = texts.len(), "a batch failed and is embedded one by one: {error}");
+                let mut vectors = Vec::with_capacity(texts.len());
+                for text in texts {
+                    let vector = self.embedder.batch(vec![text]).await;
+                    vectors.push(match vector {
+                        Ok(mut vectors) => vectors.pop().ok_or_else(|| "no vector".to_owned()),
+                        Err(error) => Err(error.to_string()),
+                    });
+                }
+                vectors
+            }
+        };
+        let mut vectors = vectors.into_iter();
+        batch
+            .into_iter()
+            .map(|job| {
+                let vector = match &job.text {
+                    Ok(_) => vectors.next().unwrap_or_else(|| Err("no vector".to_owned())),
+                    Err(_) => Err("no text".to_owned()),
+                };
+                (job, vector)
+            })
+            .collect()
+    }
+}

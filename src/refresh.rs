@@ -1,0 +1,3 @@
+//! Nodes that refresh themselves.
+
+pub mod schedule;

@@ -1,0 +1,147 @@
+//! Changes to the graph, answered when the caller may rely on them.
+//!
+//! With jobs reported, a change is answered as soon as it is durable. Without, the caller waits
+//! until the embedding is settled and both indexes show it, but never longer than a limit: then
+//! it is answered all the same, with the node still queued.
+
+use std::time::Duration;
+
+use activekg_storage::Seq;
+use activekg_storage::ids::{JobId, NodeId};
+use activekg_storage::time::UnixMicros;
+
+use crate::graph::{
+    Created, Embedded, Error, Graph, NewNode, Node, NodeChanges, NodeOutcome, View, Work,
+};
+use crate::jobs::Settlements;
+use crate::search::Freshness;
+
+/// Whether and how long a change waits for its embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// The job is reported instead.
+    Never,
+    /// At most so long.
+    AtMost(Duration),
+}
+
+/// Writes to the graph and waits for what follows.
+#[derive(Clone)]
+pub struct Writes {
+    graph: Graph,
+    settlements: Settlements,
+    freshness: Freshness,
+    waiting: Waiting,
+}
+
+/// What a refresh came to, as far as the caller waited.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refreshed {
+    /// It will be done by this job.
+    Queued(JobId),
+    /// It was done.
+    Done {
+        /// 1 - cosine of the old and the new vector.
+        drift: f64,
+        /// When.
+        at: UnixMicros,
+        /// The event that tells of it, if there is one.
+        event: Option<activekg_storage::ids::EventId>,
+    },
+    /// The node has no text.
+    Skipped,
+    /// It failed for good; the node says why.
+    Failed,
+    /// The node was deleted meanwhile.
+    Gone,
+}
+
+impl Writes {
+    /// Writes to `graph`.
+    pub fn new(
+        graph: Graph,
+        settlements: Settlements,
+        freshness: Freshness,
+        waiting: Waiting,
+    ) -> Self {
+        Self { graph, settlements, freshness, waiting }
+    }
+
+    /// Creates a node.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Graph::create`].
+    pub async fn create(&self, new: NewNode) -> Result<Created, Error> {
+        let (created, seq) = self.graph.create(new).await?;
+        self.wait(created.job.into_iter().collect(), seq).await;
+        Ok(created)
+    }
+
+    /// Creates nodes, and waits for all.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Graph::create_many`].
+    pub async fn create_many(
+        &self,
+        new: Vec<NewNode>,
+        go_on: bool,
+    ) -> Result<Vec<NodeOutcome>, Error> {
+        let (outcomes, seq) = self.graph.create_many(new, go_on).await?;
+        let jobs = outcomes.iter().flatten().filter_map(|created| created.job).collect();
+        self.wait(jobs, seq).await;
+        Ok(outcomes)
+    }
+
+    /// Changes a node; the node as it is when the wait is over.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Graph::update`].
+    pub async fn update(&self, view: &View, id: NodeId, to: NodeChanges) -> Result<Node, Error> {
+        let (_, job, seq) = self.graph.update(view, id, to).await?;
+        self.wait(job.into_iter().collect(), seq).await;
+        self.graph.node(view, id).await
+    }
+
+    /// Embeds a node again.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Graph::refresh`].
+    pub async fn refresh(&self, view: &View, id: NodeId, work: Work) -> Result<Refreshed, Error> {
+        let (job, seq) = self.graph.refresh(view, id, work).await?;
+        let mut settled = self.wait(vec![job], seq).await;
+        Ok(match settled.pop() {
+            Some(Embedded::Ready { drift, at, event }) => Refreshed::Done { drift, at, event },
+            Some(Embedded::Skipped) => Refreshed::Skipped,
+            Some(Embedded::Failed) => Refreshed::Failed,
+            Some(Embedded::Gone) => Refreshed::Gone,
+            Some(Embedded::Again) | None => Refreshed::Queued(job),
+        })
+    }
+
+    /// Waits for the jobs and for both indexes, if this is how changes are answered; what the
+    /// jobs came to that were settled in time.
+    async fn wait(&self, jobs: Vec<JobId>, written: Seq) -> Vec<Embedded> {
+        let Waiting::AtMost(limit) = self.waiting else { return Vec::new() };
+        if jobs.is_empty() {
+            return Vec::new();
+        }
+        let mut settled = Vec::with_capacity(jobs.len());
+        let all = async {
+            let mut seq = written;
+            for job in jobs {
+                let told = self.settlements.of(job).await;
+                seq = seq.max(told.seq);
+                settled.push(told.outcome);
+            }
+            self.freshness.vectors(seq).await;
+            self.freshness.text(seq).await;
+        };
+        // Running into the limit is an answer too: the node is then still queued.
+        let _ = tokio::time::timeout(limit, all).await;
+        settled
+    }
+}
