@@ -1,0 +1,183 @@
+//! Tokens: signature first, then claims, in the order and with the words clients know.
+//!
+//! The algorithm and the key come from the settings; the token's header can only agree.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde_json::{Map, Value};
+
+use super::key::{self, KeyProblem};
+use super::{AuthError, Caller, Scopes, Violation};
+use crate::config::Jwt;
+use activekg_storage::ids::TenantId;
+
+/// A tenant no token may name: rows of failed migrations are put there.
+const RESERVED_TENANT: &str = "__quarantine__";
+/// Longer than any honest token; servers cap a header near it.
+const TOKEN_MAX_BYTES: usize = 16 * 1024;
+
+/// Checks tokens against one key.
+pub(super) struct Verifier {
+    algorithm: Algorithm,
+    name: &'static str,
+    key: DecodingKey,
+    audience: String,
+    issuer: Option<String>,
+    leeway_seconds: i64,
+}
+
+impl Verifier {
+    pub(super) fn new(jwt: &Jwt) -> Result<Self, KeyProblem> {
+        Ok(Self {
+            algorithm: key::algorithm(jwt.algorithm),
+            name: jwt.algorithm.as_str(),
+            key: key::verifying_key(jwt)?,
+            audience: jwt.audience.clone(),
+            issuer: jwt.issuer.clone(),
+            leeway_seconds: i64::try_from(jwt.leeway.as_secs()).unwrap_or(i64::MAX),
+        })
+    }
+
+    /// The caller a token speaks for, at `now` in unix seconds.
+    pub(super) fn caller(&self, token: &str, now: i64) -> Result<Caller, AuthError> {
+        let claims = self.claims(token)?;
+        self.check_times(&claims, now)?;
+        self.check_issuer(&claims)?;
+        self.check_audience(&claims)?;
+        caller(&claims)
+    }
+
+    fn claims(&self, token: &str) -> Result<Map<String, Value>, AuthError> {
+        if token.len() > TOKEN_MAX_BYTES {
+            return Err(invalid("Token is too long"));
+        }
+        let mut segments = token.split('.');
+        let (Some(header), Some(payload), Some(signature)) =
+            (segments.next(), segments.next(), segments.next())
+        else {
+            return Err(invalid("Not enough segments"));
+        };
+        if segments.next().is_some() {
+            return Err(invalid("Too many segments"));
+        }
+        let header = decoded(header, "header")?;
+        let header: Value =
+            serde_json::from_slice(&header).map_err(|_| invalid("Invalid header string"))?;
+        let body = decoded(payload, "payload")?;
+        decoded(signature, "crypto")?;
+        if header.get("alg").and_then(Value::as_str) != Some(self.name) {
+            return Err(invalid("The specified alg value is not allowed"));
+        }
+        // Extensions a token marks as critical must be understood (RFC 7515, 4.1.11); none is.
+        if header.get("crit").is_some() {
+            return Err(invalid("Unsupported critical extension"));
+        }
+        let message = token.len() - signature.len() - 1;
+        let message = &token.as_bytes()[..message];
+        match jsonwebtoken::crypto::verify(signature, message, &self.key, self.algorithm) {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return Err(invalid("Signature verification failed")),
+        }
+        match serde_json::from_slice(&body) {
+            Ok(Value::Object(claims)) => Ok(claims),
+            Ok(_) => Err(invalid("Invalid payload string: must be a json object")),
+            Err(_) => Err(invalid("Invalid payload string")),
+        }
+    }
+
+    fn check_times(&self, claims: &Map<String, Value>, now: i64) -> Result<(), AuthError> {
+        let leeway = self.leeway_seconds;
+        let latest = now.saturating_add(leeway);
+        if seconds(claims, "iat", "Issued At")?.is_some_and(|iat| iat > latest) {
+            return Err(invalid("The token is not yet valid (iat)"));
+        }
+        if seconds(claims, "nbf", "Not Before")?.is_some_and(|nbf| nbf > latest) {
+            return Err(invalid("The token is not yet valid (nbf)"));
+        }
+        match seconds(claims, "exp", "Expiration Time")? {
+            None => Err(missing("exp")),
+            Some(exp) if exp.saturating_add(leeway) <= now => {
+                Err(AuthError::unauthenticated("JWT token has expired"))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn check_issuer(&self, claims: &Map<String, Value>) -> Result<(), AuthError> {
+        let Some(issuer) = &self.issuer else {
+            return Ok(());
+        };
+        match claims.get("iss") {
+            None | Some(Value::Null) => Err(missing("iss")),
+            Some(Value::String(named)) if named == issuer => Ok(()),
+            Some(_) => Err(AuthError::unauthenticated("JWT token has invalid issuer")),
+        }
+    }
+
+    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), AuthError> {
+        let named = match claims.get("aud") {
+            None | Some(Value::Null) => return Err(missing("aud")),
+            Some(Value::String(one)) => *one == self.audience,
+            Some(Value::Array(several)) => {
+                several.iter().all(Value::is_string)
+                    && several.iter().any(|one| one.as_str() == Some(&self.audience))
+            }
+            Some(_) => false,
+        };
+        if named {
+            Ok(())
+        } else {
+            Err(AuthError::unauthenticated("JWT token has invalid audience"))
+        }
+    }
+}
+
+fn caller(claims: &Map<String, Value>) -> Result<Caller, AuthError> {
+    let tenant = match claims.get("tenant_id") {
+        Some(Value::String(tenant)) if !tenant.trim().is_empty() => tenant.as_str(),
+        _ => return Err(AuthError::unauthenticated("Missing tenant_id claim in JWT")),
+    };
+    if tenant == RESERVED_TENANT {
+        return Err(AuthError::forbidden("Reserved tenant_id", Some(Violation::ScopeDenied)));
+    }
+    let tenant = TenantId::new(tenant).map_err(|_| invalid("Invalid tenant_id claim"))?;
+    let actor_id = match claims.get("sub") {
+        Some(Value::String(sub)) if !sub.is_empty() => sub.clone(),
+        None | Some(Value::Null | Value::String(_)) => {
+            return Err(AuthError::unauthenticated("Missing sub (actor_id) claim in JWT"));
+        }
+        Some(_) => return Err(invalid("Subject must be a string")),
+    };
+    let actor_type = claims.get("actor_type").and_then(Value::as_str).unwrap_or("user").to_owned();
+    let scopes = Scopes::of_claims(claims.get("scopes"), claims.get("scope"));
+    Ok(Caller { tenant, actor_id, actor_type, scopes, authenticated: true })
+}
+
+/// A time claim in unix seconds, fractions cut off.
+fn seconds(
+    claims: &Map<String, Value>,
+    claim: &str,
+    title: &str,
+) -> Result<Option<i64>, AuthError> {
+    match claims.get(claim) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Number(number)) => {
+            // A float beyond the range saturates, which keeps its meaning: far past or far future.
+            Ok(number.as_i64().or_else(|| number.as_f64().map(|value| value as i64)))
+        }
+        Some(_) => Err(invalid(format!("{title} claim ({claim}) must be an integer."))),
+    }
+}
+
+fn decoded(segment: &str, part: &str) -> Result<Vec<u8>, AuthError> {
+    URL_SAFE_NO_PAD.decode(segment).map_err(|_| invalid(format!("Invalid {part} padding")))
+}
+
+fn missing(claim: &str) -> AuthError {
+    invalid(format!("Token is missing the \"{claim}\" claim"))
+}
+
+fn invalid(why: impl std::fmt::Display) -> AuthError {
+    AuthError::unauthenticated(format!("Invalid JWT token: {why}"))
+}

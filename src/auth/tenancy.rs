@@ -1,0 +1,116 @@
+//! Whose rows a request is about. Nothing else decides it.
+//!
+//! With a token it is the token's tenant, and another tenant's name in the request changes
+//! nothing. While tokens are off it is what the request names, by the rule of the route. The rows
+//! a tenant sees are its own and the shared ones; the store applies that to every read.
+
+use activekg_storage::ids::TenantId;
+
+use super::{AuthError, Authenticator, Caller, Violation};
+
+/// The tenant of requests that name none, while tokens are off.
+const DEFAULT_TENANT: &str = "default";
+
+/// How a route takes its tenant while tokens are off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenTenant {
+    /// The one the request names, else `default`: nodes, edges, search, events, lineage, uploads.
+    NamedOrDefault,
+    /// The one the request names, else `ACTIVEKG_DEV_TENANT`: questions.
+    NamedOrDev,
+    /// `ACTIVEKG_DEV_TENANT` whatever the request names: administrative refresh.
+    Dev,
+    /// `default` whatever the request names: debug routes.
+    Default,
+}
+
+/// The tenant of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    /// Whose rows it is about.
+    pub tenant: TenantId,
+    /// The request came with a token and named another tenant; the name was ignored and is to be
+    /// counted.
+    pub violation: Option<Violation>,
+}
+
+impl Authenticator {
+    /// The tenant a request is about; `named` is the `tenant_id` of its query or body.
+    ///
+    /// # Errors
+    ///
+    /// Forbidden when tokens are off and the name is none a tenant can have.
+    pub fn tenant(
+        &self,
+        caller: &Caller,
+        named: Option<&str>,
+        route: OpenTenant,
+    ) -> Result<Effective, AuthError> {
+        let named = named.filter(|name| !name.trim().is_empty());
+        if caller.authenticated {
+            let crossed = named.is_some_and(|name| name != caller.tenant.as_str());
+            return Ok(Effective {
+                tenant: caller.tenant.clone(),
+                violation: crossed.then_some(Violation::CrossTenantQuery),
+            });
+        }
+        let tenant = match (route, named) {
+            (OpenTenant::NamedOrDefault | OpenTenant::NamedOrDev, Some(name)) => parsed(name)?,
+            (OpenTenant::NamedOrDefault, None) | (OpenTenant::Default, _) => {
+                parsed(DEFAULT_TENANT)?
+            }
+            (OpenTenant::NamedOrDev, None) | (OpenTenant::Dev, _) => self.dev_tenant().clone(),
+        };
+        Ok(Effective { tenant, violation: None })
+    }
+}
+
+fn parsed(name: &str) -> Result<TenantId, AuthError> {
+    TenantId::new(name).map_err(|_| AuthError::forbidden("Invalid tenant_id", None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{authenticator, token};
+    use super::*;
+
+    fn effective(named: Option<&str>, route: OpenTenant) -> String {
+        let open = authenticator(&[("ACTIVEKG_DEV_TENANT", "lab")]);
+        let caller = open.authenticate(None, 0).unwrap();
+        let effective = open.tenant(&caller, named, route).unwrap();
+        assert_eq!(effective.violation, None);
+        effective.tenant.as_str().to_owned()
+    }
+
+    #[test]
+    fn without_tokens_the_route_says_where_the_tenant_comes_from() {
+        use OpenTenant::{Default, Dev, NamedOrDefault, NamedOrDev};
+        assert_eq!(effective(Some("t1"), NamedOrDefault), "t1");
+        assert_eq!(effective(None, NamedOrDefault), "default");
+        assert_eq!(effective(Some(" "), NamedOrDefault), "default");
+        assert_eq!(effective(Some("t1"), NamedOrDev), "t1");
+        assert_eq!(effective(None, NamedOrDev), "lab");
+        assert_eq!(effective(Some("t1"), Dev), "lab");
+        assert_eq!(effective(Some("t1"), Default), "default");
+    }
+
+    #[test]
+    fn a_token_keeps_to_its_tenant_and_the_attempt_is_reported() {
+        let closed = authenticator(super::super::tests::HS256);
+        let header = format!("Bearer {}", token(&[]));
+        let caller = closed.authenticate(Some(&header), super::super::tests::NOW).unwrap();
+        for route in [
+            OpenTenant::NamedOrDefault,
+            OpenTenant::NamedOrDev,
+            OpenTenant::Dev,
+            OpenTenant::Default,
+        ] {
+            let crossed = closed.tenant(&caller, Some("t2"), route).unwrap();
+            assert_eq!(crossed.tenant.as_str(), "t1");
+            assert_eq!(crossed.violation, Some(Violation::CrossTenantQuery));
+            for named in [None, Some("t1"), Some("")] {
+                assert_eq!(closed.tenant(&caller, named, route).unwrap().violation, None);
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! What the process says about itself: logs, metrics, build.
+
+pub mod build_info;
+pub mod logs;
+pub mod metrics;

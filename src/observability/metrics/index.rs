@@ -1,0 +1,45 @@
+//! Builds of the vector index.
+
+use std::time::Duration;
+
+use prometheus::HistogramVec;
+
+use super::register::Register;
+
+/// Builds of the vector index.
+pub struct IndexMetrics {
+    build: HistogramVec,
+}
+
+/// How a build ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildResult {
+    /// It serves.
+    Success,
+    /// It was there already.
+    Duplicate,
+    /// Search goes on without it.
+    Error,
+}
+
+impl IndexMetrics {
+    pub(super) fn new(register: &mut Register<'_>) -> Result<Self, prometheus::Error> {
+        let build = register.histograms(
+            "activekg_vector_index_build_seconds",
+            "Time to build a vector index",
+            &["type", "metric", "result"],
+            &[0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0],
+        )?;
+        Ok(Self { build })
+    }
+
+    /// A build of an index of type `hnsw` or `ivfflat` over `cosine`, `l2` or `ip` ended.
+    pub fn built(&self, kind: &str, metric: &str, result: BuildResult, latency: Duration) {
+        let result = match result {
+            BuildResult::Success => "success",
+            BuildResult::Duplicate => "duplicate",
+            BuildResult::Error => "error",
+        };
+        self.build.with_label_values(&[kind, metric, result]).observe(latency.as_secs_f64());
+    }
+}
