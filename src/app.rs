@@ -1,0 +1,62 @@
+//! What requests are answered with.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use activekg_storage::time::Clock;
+use tokio_util::sync::CancellationToken;
+
+use crate::ask::Ask;
+use crate::auth::Authenticator;
+use crate::config::Config;
+use crate::embedding::Embedder;
+use crate::graph::Graph;
+use crate::observability::metrics::Metrics;
+use crate::search::{Search, State};
+use crate::writes::Writes;
+
+/// The parts of the program that requests use. A clone is cheap.
+#[derive(Clone)]
+pub struct App {
+    /// The settings.
+    pub config: Arc<Config>,
+    /// The graph, for reads and for writes that cause no job.
+    pub graph: Graph,
+    /// The graph, for writes that are waited for.
+    pub writes: Writes,
+    /// Search.
+    pub search: Search,
+    /// Answers.
+    pub ask: Ask,
+    /// Text to vectors.
+    pub embedder: Embedder,
+    /// Who a token is.
+    pub authenticator: Arc<Authenticator>,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// When the process started.
+    pub started: Instant,
+    /// Cancelled when the process goes down.
+    pub stopping: CancellationToken,
+}
+
+impl App {
+    /// What stands in the way of serving as promised; empty = ready.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.stopping.is_cancelled() {
+            problems.push("stopping".to_owned());
+        }
+        match self.search.freshness().state() {
+            State::Following => {}
+            State::Rebuilding { done, total } => {
+                problems.push(format!("indexes are being rebuilt: {done} of {total} nodes"));
+            }
+            State::Failing(_) => problems.push("indexes refuse changes".to_owned()),
+        }
+        problems.extend(self.authenticator.problem());
+        problems
+    }
+}

@@ -1,0 +1,110 @@
+//! The graph surface: nodes, edges, search, answers, and the care of them.
+
+mod access;
+mod ask;
+mod debug;
+mod edges;
+mod embedding;
+mod failure;
+mod nodes;
+mod search;
+mod service;
+pub mod table;
+pub mod wire;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::{delete, get, post, put};
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::http::cors::Cors;
+use crate::http::dialect::Dialect;
+use crate::http::error::ApiError;
+use crate::http::front::{self, FrontSettings, Gate};
+use crate::http::pages;
+use crate::http::rate_limit::RateLimiter;
+use crate::observability::metrics::RateLimited;
+
+/// The whole surface, behind its front.
+pub fn router(app: App) -> Router {
+    let limits = &app.config.limits;
+    let settings = FrontSettings {
+        max_request_bytes: limits.max_request_bytes,
+        real_ip_header: limits.real_ip_header.clone(),
+        rates: limits.rates.map(RateLimiter::new),
+        cors: Cors::new(&app.config.cors),
+        dialect: Dialect::Detail,
+    };
+    let handlers = Router::new()
+        .route("/health", get(service::health))
+        .route("/readyz", get(service::ready))
+        .route("/metrics", get(service::metrics))
+        .route("/prometheus", get(service::prometheus))
+        .route("/openapi.json", get(pages::openapi))
+        .route("/docs", get(pages::docs))
+        .route("/redoc", get(pages::docs))
+        .route("/demo", get(pages::demo))
+        .route("/nodes", post(nodes::create).get(nodes::list))
+        .route("/nodes/batch", post(nodes::create_batch))
+        .route("/nodes/by-external-id", get(nodes::by_external_id))
+        .route("/nodes/{id}", get(nodes::get))
+        .route("/nodes/{id}", put(nodes::put))
+        .route("/nodes/{id}", delete(nodes::delete))
+        .route("/nodes/{id}/refresh", post(nodes::refresh))
+        .route("/nodes/{id}/versions", get(nodes::versions))
+        .route("/edges", post(edges::create))
+        .route("/lineage/{id}", get(edges::lineage))
+        .route("/events", get(edges::events))
+        .route("/search", post(search::search))
+        .route("/ask", post(ask::ask))
+        .route("/ask/stream", post(ask::ask_stream))
+        .route("/admin/embedding/status", get(embedding::status))
+        .route("/admin/embedding/requeue", post(embedding::requeue))
+        .route("/debug/dbinfo", get(debug::dbinfo))
+        .route("/debug/embed_info", get(embedding::info))
+        .route("/debug/intent", get(debug::intent))
+        .route("/debug/search_sanity", get(debug::search_sanity))
+        .route("/debug/search_explain", post(search::explain).get(search::explain_query))
+        .route("/_admin/embed_info", get(embedding::info))
+        .route("/_admin/security/limits", get(service::limits))
+        .with_state(app.clone());
+    front::surface(Tokens { app }, settings, table::ROUTES, handlers)
+}
+
+/// Finds the caller of a request by its token, and counts what goes wrong.
+struct Tokens {
+    app: App,
+}
+
+impl Gate for Tokens {
+    type Caller = Caller;
+
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+        let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let now = self.app.clock.now().get().div_euclid(1_000_000);
+        self.app.authenticator.authenticate(header, now).map_err(|error| {
+            if let Some(violation) = error.violation {
+                self.app.metrics.http.violation(violation);
+            }
+            error.into()
+        })
+    }
+
+    fn tenant<'a>(&self, caller: &'a Caller) -> Option<&'a str> {
+        caller.authenticated.then(|| caller.tenant.as_str())
+    }
+
+    fn limited(&self, path: &'static str, limit: RateLimited) {
+        self.app.metrics.http.rate_limited(path, limit);
+    }
+
+    fn answered(&self, path: Option<&'static str>, status: StatusCode, _took: Duration) {
+        if status.is_client_error() || status.is_server_error() {
+            self.app.metrics.http.error(path, status.as_u16());
+        }
+    }
+}

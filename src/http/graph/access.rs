@@ -1,0 +1,65 @@
+//! Who calls a route, and as which tenant.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+
+use crate::app::App;
+use crate::auth::tenancy::OpenTenant;
+use crate::auth::{Access, AuthError, AuthErrorKind, Caller};
+use crate::graph::View;
+use crate::http::error::{ApiError, ErrorKind};
+
+/// The caller that the layer before the handlers has found.
+#[derive(Debug, Clone)]
+pub(super) struct Who(pub(super) Caller);
+
+impl<S: Send + Sync> FromRequestParts<S> for Who {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let caller = parts.extensions.get::<Caller>().cloned();
+        caller.map(Self).ok_or_else(|| ApiError::unhandled("a protected route has no caller"))
+    }
+}
+
+impl App {
+    /// What the caller sees through a route, if it may use it at all.
+    ///
+    /// # Errors
+    ///
+    /// 403 without the scope.
+    pub(in crate::http) fn view(
+        &self,
+        caller: &Caller,
+        access: Access,
+        named: Option<&str>,
+        tenant: OpenTenant,
+    ) -> Result<View, ApiError> {
+        let refused = |error: AuthError| {
+            if let Some(violation) = error.violation {
+                self.metrics.http.violation(violation);
+            }
+            ApiError::from(error)
+        };
+        if let Some(scope) = access.scope(self.config.auth.authz_mode) {
+            caller.require(scope).map_err(refused)?;
+        }
+        let effective = self.authenticator.tenant(caller, named, tenant).map_err(refused)?;
+        if let Some(violation) = effective.violation {
+            self.metrics.http.violation(violation);
+        }
+        Ok(View::of(effective.tenant))
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        let AuthError { kind, detail, violation: _ } = error;
+        let kind = match kind {
+            AuthErrorKind::Unauthenticated => ErrorKind::Unauthorized,
+            AuthErrorKind::Forbidden => ErrorKind::Forbidden,
+            AuthErrorKind::NotConfigured => ErrorKind::NotConfigured,
+        };
+        Self::new(kind, detail)
+    }
+}

@@ -1,0 +1,113 @@
+//! The service itself: is it alive, is it ready, what does it measure.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::access::Who;
+use crate::app::App;
+use crate::auth::Access;
+use crate::auth::tenancy::OpenTenant;
+use crate::http::dialect::{JSON, PLAIN};
+use crate::http::error::ApiError;
+use crate::http::extract::Reply;
+use crate::http::json;
+use crate::timestamp::iso;
+
+/// GET /health. Being alive is being able to answer this; `/readyz` says whether all is well.
+pub(super) async fn health(State(app): State<App>) -> Reply<Value> {
+    let store = if app.graph.store().read().is_ok() { "ok" } else { "error" };
+    let writer = app.ask.writer_name();
+    Reply(json!({
+        "status": "ok",
+        "timestamp": iso(app.clock.now().get()),
+        "version": app.config.server.version,
+        "uptime_seconds": app.started.elapsed().as_secs_f64(),
+        "components": { "db": { "status": store } },
+        "llm_backend": writer.as_ref().map(|writer| writer.backend),
+        "llm_model": writer.as_ref().and_then(|writer| writer.model),
+    }))
+}
+
+/// GET /readyz.
+pub(super) async fn ready(State(app): State<App>) -> Response {
+    let problems = app.problems();
+    let (status, body) = if problems.is_empty() {
+        let mut body = json!({ "status": "ready" });
+        // Searches are exact, and slower, until the graph stands: worth a note, not a refusal.
+        if let Some((done, total)) = app.search.indexes().graph_progress() {
+            body["vector_graph"] = json!({ "state": "building", "done": done, "total": total });
+        }
+        (StatusCode::OK, body)
+    } else {
+        let body = json!({ "status": "not_ready", "problems": problems });
+        (StatusCode::SERVICE_UNAVAILABLE, body)
+    };
+    (status, [(CONTENT_TYPE, JSON)], Body::from(json::to_vec(&body))).into_response()
+}
+
+/// GET /metrics: JSON, or Prometheus text for those who ask for it.
+pub(super) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+    let accepts = |kind: &str| {
+        headers.get_all(ACCEPT).iter().any(|value| {
+            value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains(kind))
+        })
+    };
+    if accepts("text/plain") || accepts("application/openmetrics-text") {
+        return prometheus(State(app)).await;
+    }
+    Reply(app.metrics.json(app.clock.now())).into_response()
+}
+
+/// GET /prometheus.
+pub(super) async fn prometheus(State(app): State<App>) -> Response {
+    if !app.config.observability.metrics_enabled {
+        let body = "# Metrics disabled\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, [(CONTENT_TYPE, PLAIN)], body).into_response();
+    }
+    const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+    ([(CONTENT_TYPE, TEXT)], app.metrics.prometheus_text()).into_response()
+}
+
+/// GET /_admin/security/limits: the limits that guard the server, for those who check them.
+pub(super) async fn limits(
+    State(app): State<App>,
+    Who(caller): Who,
+) -> Result<Reply<Value>, ApiError> {
+    app.view(&caller, Access::Any, None, OpenTenant::Default)?;
+    let bytes = app.config.limits.max_request_bytes;
+    Ok(Reply(json!({
+        // Nothing is fetched and no file is read for a request, so there is nothing to allow.
+        "ssrf_protection": {
+            "enabled": true,
+            "url_allowlist": [],
+            "blocked_ip_ranges": [
+                "127.0.0.0/8 (localhost)",
+                "10.0.0.0/8 (private)",
+                "172.16.0.0/12 (private)",
+                "192.168.0.0/16 (private)",
+                "169.254.0.0/16 (link-local / AWS metadata)",
+                "224.0.0.0/4 (multicast)",
+            ],
+            "max_fetch_bytes": 0,
+            "max_fetch_mb": 0.0,
+            "fetch_timeout_seconds": 0.0,
+            "allowed_content_types": [],
+        },
+        "file_access": {
+            "enabled": false,
+            "allowed_base_directories": [],
+            "symlinks_blocked": true,
+            "max_file_bytes": 0,
+            "max_file_mb": 0.0,
+        },
+        "request_limits": {
+            "max_request_body_bytes": bytes,
+            "max_request_body_mb": bytes as f64 / f64::from(1 << 20),
+            "enforced_for": ["Content-Length header", "chunked transfers"],
+        },
+    })))
+}

@@ -1,0 +1,282 @@
+//! The routes of the graph surface.
+
+use crate::auth::Access;
+use crate::http::rate_limit::Group;
+use crate::http::routes::{Answer, Parameter, Route, Verb};
+
+const JSON_ANY: Answer = Answer::Json("Object");
+const HTML: Answer = Answer::Text("text/html");
+
+const fn optional(name: &'static str, kind: &'static str, about: &'static str) -> Parameter {
+    Parameter { name, kind, required: false, about }
+}
+
+const TENANT: Parameter =
+    optional("tenant_id", "string", "Tenant while tokens are off; ignored otherwise");
+
+/// A route that no token is needed for.
+const fn open(path: &'static str, summary: &'static str, answer: Answer) -> Route {
+    Route {
+        method: Verb::Get,
+        path,
+        summary,
+        tag: "Service",
+        access: None,
+        group: None,
+        query: &[],
+        body: None,
+        answer,
+    }
+}
+
+/// A route over a tenant's data.
+const fn data(
+    method: Verb,
+    path: &'static str,
+    summary: &'static str,
+    tag: &'static str,
+    access: Access,
+    answer: &'static str,
+) -> Route {
+    Route {
+        method,
+        path,
+        summary,
+        tag,
+        access: Some(access),
+        group: Some(Group::Default),
+        query: &[],
+        body: None,
+        answer: Answer::Json(answer),
+    }
+}
+
+/// A route for the administrator.
+const fn admin(method: Verb, path: &'static str, summary: &'static str) -> Route {
+    Route {
+        method,
+        path,
+        summary,
+        tag: "Administration",
+        access: Some(Access::Admin),
+        group: None,
+        query: &[],
+        body: None,
+        answer: JSON_ANY,
+    }
+}
+
+/// All of them. The order is that of the API description.
+pub static ROUTES: &[Route] = &[
+    Route {
+        body: Some("SearchRequest"),
+        group: Some(Group::Search),
+        ..data(
+            Verb::Post,
+            "/search",
+            "Search by meaning and by words",
+            "Search",
+            Access::Read,
+            "SearchAnswer",
+        )
+    },
+    Route {
+        body: Some("AskRequest"),
+        group: Some(Group::Ask),
+        ..data(
+            Verb::Post,
+            "/ask",
+            "Answer a question with citations",
+            "Search",
+            Access::Ask,
+            "AskAnswer",
+        )
+    },
+    Route {
+        body: Some("AskRequest"),
+        group: Some(Group::AskStream),
+        answer: Answer::Text("text/event-stream"),
+        ..data(
+            Verb::Post,
+            "/ask/stream",
+            "Answer a question, piece by piece",
+            "Search",
+            Access::Ask,
+            "",
+        )
+    },
+    Route {
+        body: Some("NodeCreate"),
+        ..data(Verb::Post, "/nodes", "Create a node", "Nodes", Access::Write, "NodeCreated")
+    },
+    Route {
+        query: &[
+            optional("limit", "integer", "Nodes on a page, at most 1000; default 100"),
+            optional("offset", "integer", "Nodes before the page; default 0"),
+            optional("page", "integer", "Page from 1, instead of offset"),
+            optional("has_embedding", "boolean", "Only nodes with, or only nodes without a vector"),
+            optional(
+                "classes",
+                "string",
+                "Only nodes of one of these classes, separated by commas",
+            ),
+            optional("include", "string", "`props` to have the properties too"),
+            TENANT,
+        ],
+        ..data(Verb::Get, "/nodes", "List nodes", "Nodes", Access::Read, "NodeList")
+    },
+    Route {
+        body: Some("NodeBatch"),
+        ..data(
+            Verb::Post,
+            "/nodes/batch",
+            "Create many nodes",
+            "Nodes",
+            Access::Write,
+            "BatchAnswer",
+        )
+    },
+    Route {
+        query: &[
+            Parameter {
+                name: "external_id",
+                kind: "string",
+                required: true,
+                about: "The caller's name for the node",
+            },
+            TENANT,
+        ],
+        ..data(
+            Verb::Get,
+            "/nodes/by-external-id",
+            "Find a node by the caller's name for it",
+            "Nodes",
+            Access::Read,
+            "ExternalNode",
+        )
+    },
+    Route {
+        query: &[TENANT],
+        ..data(Verb::Get, "/nodes/{id}", "Show a node", "Nodes", Access::Read, "NodeView")
+    },
+    Route {
+        query: &[TENANT],
+        body: Some("NodePut"),
+        ..data(
+            Verb::Put,
+            "/nodes/{id}",
+            "Replace members of a node",
+            "Nodes",
+            Access::Write,
+            "NodeView",
+        )
+    },
+    Route {
+        query: &[optional("hard", "boolean", "Leave nothing of it; default false"), TENANT],
+        ..data(Verb::Delete, "/nodes/{id}", "Delete a node", "Nodes", Access::Write, "NodeDeleted")
+    },
+    Route {
+        query: &[TENANT],
+        ..data(
+            Verb::Post,
+            "/nodes/{id}/refresh",
+            "Embed a node again",
+            "Nodes",
+            Access::Write,
+            "NodeRefreshed",
+        )
+    },
+    Route {
+        query: &[optional("limit", "integer", "1 to 100; default 10"), TENANT],
+        ..data(
+            Verb::Get,
+            "/nodes/{id}/versions",
+            "List the embeddings of a node",
+            "Nodes",
+            Access::Read,
+            "VersionList",
+        )
+    },
+    Route {
+        body: Some("EdgeCreate"),
+        ..data(Verb::Post, "/edges", "Connect two nodes", "Edges", Access::Write, "EdgeCreated")
+    },
+    Route {
+        query: &[optional("max_depth", "integer", "Steps to go, 1 to 50; default 5"), TENANT],
+        ..data(
+            Verb::Get,
+            "/lineage/{id}",
+            "Show what a node was derived from",
+            "Edges",
+            Access::Read,
+            "Lineage",
+        )
+    },
+    Route {
+        query: &[
+            optional("node_id", "string", "Only events of this node"),
+            optional("event_type", "string", "Only events of this type"),
+            optional("limit", "integer", "At most 1000; default 100"),
+            TENANT,
+        ],
+        ..data(
+            Verb::Get,
+            "/events",
+            "List events, newest first",
+            "Edges",
+            Access::Read,
+            "EventList",
+        )
+    },
+    Route {
+        query: &[optional(
+            "tenant_id",
+            "string",
+            "Tenant while tokens are off; all tenants without it",
+        )],
+        answer: Answer::Json("EmbeddingStatus"),
+        ..admin(Verb::Get, "/admin/embedding/status", "Count nodes by the state of their embedding")
+    },
+    Route {
+        body: Some("RequeueRequest"),
+        answer: Answer::Json("RequeueAnswer"),
+        ..admin(Verb::Post, "/admin/embedding/requeue", "Embed nodes again")
+    },
+    admin(Verb::Get, "/debug/dbinfo", "Name the store"),
+    admin(Verb::Get, "/debug/search_sanity", "Count what can be found"),
+    Route {
+        query: &[
+            Parameter {
+                name: "query",
+                kind: "string",
+                required: true,
+                about: "What to search for",
+            },
+            optional("use_hybrid", "boolean", "Also by words; default false"),
+            optional("top_k", "integer", "1 to 20; default 5"),
+        ],
+        ..admin(Verb::Get, "/debug/search_explain", "Explain a search")
+    },
+    Route {
+        body: Some("SearchExplainRequest"),
+        ..admin(Verb::Post, "/debug/search_explain", "Explain a search")
+    },
+    admin(Verb::Get, "/debug/embed_info", "Describe the embeddings"),
+    admin(Verb::Get, "/_admin/embed_info", "Describe the embeddings"),
+    Route {
+        query: &[Parameter { name: "q", kind: "string", required: true, about: "A question" }],
+        ..open("/debug/intent", "Show how a question is understood", JSON_ANY)
+    },
+    Route {
+        access: Some(Access::Any),
+        ..admin(Verb::Get, "/_admin/security/limits", "Show the limits in force")
+    },
+    open("/health", "Say that the process is alive", JSON_ANY),
+    open("/readyz", "Say whether everything serves", JSON_ANY),
+    open("/metrics", "Show metrics, as JSON unless Accept asks for text", JSON_ANY),
+    open("/prometheus", "Show metrics in the exposition format", Answer::Text("text/plain")),
+    open("/openapi.json", "Describe this API", JSON_ANY),
+    open("/docs", "Show this API in a browser", HTML),
+    open("/redoc", "Show this API in a browser", HTML),
+    open("/demo", "Try it in a browser", HTML),
+];
