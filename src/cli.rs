@@ -1,0 +1,159 @@
+//! The command line.
+//!
+//! Commands print what they were asked for on stdout and everything else on stderr. A failure is
+//! one line there, and the exit code says what kind it is.
+
+mod banner;
+mod completions;
+mod demo;
+mod embed;
+mod eval;
+mod serve;
+mod token;
+
+use std::process::ExitCode;
+
+use activekg_storage::OpenError;
+use anyhow::Context as _;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::config::ConfigError;
+use crate::observability::build_info;
+
+/// Any other failure.
+const FAILED: u8 = 1;
+/// The command line or a setting is at fault; clap uses the same number.
+const USAGE: u8 = 2;
+/// The data directory is at fault.
+const DATA_DIRECTORY: u8 = 3;
+
+const AFTER_HELP: &str = "\
+First steps:
+  activekg demo                 load a small real corpus, search it, ask it something
+  activekg serve                serve on 127.0.0.1:8000, data in ~/.local/share/activekg
+  activekg serve --help         every setting, as a flag and as an environment variable
+
+Exit codes:
+  0  done
+  1  failed
+  2  the command line or a setting is wrong
+  3  the data directory cannot be used: held by another process, written by a newer
+     version, damaged, or not writable";
+
+/// A self-refreshing knowledge graph with search and cited answers, in one file.
+///
+/// activekg keeps documents as nodes of a graph, finds them by meaning and by words, and answers
+/// questions with citations. It needs no other service, no network and no model download.
+#[derive(Parser)]
+#[command(name = "activekg", version = build_info::FULL, after_help = AFTER_HELP, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the HTTP API
+    Serve(Box<serve::ServeArgs>),
+    /// Load a small real corpus into a fresh server, search it, ask it something
+    Demo(demo::DemoArgs),
+    /// Turn texts into vectors: JSON lines in, JSON lines out
+    Embed(embed::EmbedArgs),
+    /// Measure search quality on judged queries
+    Eval(eval::EvalArgs),
+    /// Make tokens
+    Token(token::TokenArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// Runs the command line of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    // The values of variables can be secrets, so the help page does not show them.
+    let command =
+        Cli::command().mut_subcommands(|command| command.mut_args(|arg| arg.hide_env_values(true)));
+    let parsed = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too. A closed pipe is no reason to fail.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+        }
+    };
+    match cli.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let (code, message) = verdict(&error);
+            eprintln!("activekg: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Serve(args) => serve::run(&args),
+            Self::Demo(args) => demo::run(&args),
+            Self::Embed(args) => embed::run(args),
+            Self::Eval(args) => eval::run(args),
+            Self::Token(args) => token::run(&args),
+            Self::Completions(args) => completions::run(&args),
+        }
+    }
+}
+
+/// The exit code and the one line for an error. Errors with a code of their own say what to do, so
+/// what led to them is left out.
+fn verdict(error: &anyhow::Error) -> (u8, String) {
+    if let Some(error) = error.downcast_ref::<ConfigError>() {
+        return (USAGE, error.to_string());
+    }
+    if let Some(error) = error.downcast_ref::<OpenError>() {
+        return (DATA_DIRECTORY, error.to_string());
+    }
+    (FAILED, format!("{error:#}"))
+}
+
+/// The threads of a command that talks over the network.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the async runtime")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_setting_is_a_flag_and_a_variable() {
+        let command = Cli::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        for argument in serve.get_arguments().filter(|argument| argument.get_long() != Some("help"))
+        {
+            assert!(argument.get_env().is_some(), "{}", argument.get_id());
+            assert!(argument.get_long().is_some(), "{}", argument.get_id());
+        }
+    }
+
+    #[test]
+    fn each_kind_of_failure_has_its_code() {
+        let setting = ConfigError::new("PORT", "is no number");
+        let error = anyhow::Error::new(setting).context("read the settings");
+        assert_eq!(verdict(&error), (USAGE, "PORT: is no number".to_owned()));
+        let held = OpenError::Locked { path: "/srv/kg".into(), pid: Some(7) };
+        let error = anyhow::Error::new(held).context("open the store");
+        assert_eq!(verdict(&error).0, DATA_DIRECTORY);
+        let error = anyhow::anyhow!("out of luck").context("do it");
+        assert_eq!(verdict(&error), (FAILED, "do it: out of luck".to_owned()));
+    }
+}
