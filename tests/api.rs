@@ -1,0 +1,3 @@
+//! Every route, with good and with bad input, beyond what the recordings hold.
+
+mod graph;

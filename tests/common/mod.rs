@@ -1,0 +1,10 @@
+//! What the black-box tests share: the real program under test, a client that can also misbehave,
+//! JSON that keeps big integers apart, tokens.
+
+pub(crate) mod http;
+pub(crate) mod json;
+pub(crate) mod server;
+pub(crate) mod token;
+
+pub(crate) use http::{Answer, Request};
+pub(crate) use server::{Options, Server};
