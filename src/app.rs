@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use activekg_storage::crypt::KeyRing;
 use activekg_storage::time::Clock;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::ask::Ask;
 use crate::auth::Authenticator;
+use crate::backup::Backups;
 use crate::config::Config;
 use crate::embedding::Embedder;
 use crate::graph::Graph;
@@ -32,12 +35,18 @@ pub struct App {
     pub embedder: Embedder,
     /// Who a token is.
     pub authenticator: Arc<Authenticator>,
+    /// The keys that seal secrets; `None` if none is set and none could be made.
+    pub keys: Option<Arc<KeyRing>>,
+    /// Backups of the store.
+    pub backups: Backups,
     /// What is measured.
     pub metrics: Arc<Metrics>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// When the process started.
     pub started: Instant,
+    /// One check of the store at a time.
+    pub checking: Arc<Semaphore>,
     /// Cancelled when the process goes down.
     pub stopping: CancellationToken,
 }
@@ -48,6 +57,9 @@ impl App {
         let mut problems = Vec::new();
         if self.stopping.is_cancelled() {
             problems.push("stopping".to_owned());
+        }
+        if let Some(fault) = self.graph.store().fault() {
+            problems.push(format!("degraded: no writes are taken: {fault}"));
         }
         match self.search.freshness().state() {
             State::Following => {}

@@ -31,6 +31,8 @@ pub struct Caller {
     /// A valid token was shown. Without one every scope counts as there, because every route is
     /// open.
     pub authenticated: bool,
+    /// Came over the admin socket: whoever runs the server may do everything, as any tenant.
+    pub local: bool,
 }
 
 impl Caller {
@@ -201,6 +203,20 @@ impl Authenticator {
             actor_type: "user".to_owned(),
             scopes: Scopes::default(),
             authenticated: false,
+            local: false,
+        }
+    }
+
+    /// The administrator of this machine, whether tokens are on or not. The tenant is the one the
+    /// request names, as while tokens are off.
+    #[must_use]
+    pub fn administrator(&self) -> Caller {
+        Caller {
+            actor_id: "local_admin".to_owned(),
+            actor_type: "admin".to_owned(),
+            scopes: Scopes::named([Scope::SuperAdmin.as_str()]),
+            local: true,
+            ..self.anybody()
         }
     }
 }

@@ -3,11 +3,15 @@
 //! Commands print what they were asked for on stdout and everything else on stderr. A failure is
 //! one line there, and the exit code says what kind it is.
 
+mod backup;
 mod banner;
 mod completions;
+mod db;
 mod demo;
 mod embed;
 mod eval;
+mod keys;
+mod remote;
 mod serve;
 mod token;
 
@@ -57,12 +61,20 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Load a small real corpus into a fresh server, search it, ask it something
     Demo(demo::DemoArgs),
+    /// Look after the store
+    Db(db::DbArgs),
     /// Turn texts into vectors: JSON lines in, JSON lines out
     Embed(embed::EmbedArgs),
     /// Measure search quality on judged queries
     Eval(eval::EvalArgs),
     /// Make tokens
     Token(token::TokenArgs),
+    /// Make, list, check and restore backups
+    Backup(backup::BackupArgs),
+    /// Restore a backup: the same as `backup restore`, with the archive named by its day too
+    Restore(Box<backup::RestoreArgs>),
+    /// Make keys, and see which ones are in use
+    Keys(keys::KeysArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -70,6 +82,7 @@ enum Command {
 /// Runs the command line of the process.
 #[must_use]
 pub fn main() -> ExitCode {
+    crate::tls::init();
     // The values of variables can be secrets, so the help page does not show them.
     let command =
         Cli::command().mut_subcommands(|command| command.mut_args(|arg| arg.hide_env_values(true)));
@@ -97,9 +110,13 @@ impl Command {
         match self {
             Self::Serve(args) => serve::run(&args),
             Self::Demo(args) => demo::run(&args),
+            Self::Db(args) => db::run(&args),
             Self::Embed(args) => embed::run(args),
             Self::Eval(args) => eval::run(args),
             Self::Token(args) => token::run(&args),
+            Self::Backup(args) => backup::run(&args),
+            Self::Restore(args) => backup::restore(&args),
+            Self::Keys(args) => keys::run(&args),
             Self::Completions(args) => completions::run(&args),
         }
     }

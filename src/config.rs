@@ -6,7 +6,9 @@
 
 mod answers;
 mod auth;
+mod backup;
 mod embedding;
+mod keys;
 mod limits;
 mod observability;
 pub mod options;
@@ -20,7 +22,10 @@ use std::time::Duration;
 
 pub use answers::{Ask, Llm, RemoteLlm, Route, Router};
 pub use auth::{Auth, AuthzMode, Jwt, JwtAlgorithm, JwtKey};
+pub use backup::{Backup, Place};
 pub use embedding::{Embedding, Precision};
+pub(crate) use keys::read_key;
+pub use keys::{Keys, KeysError};
 pub use limits::{Bucket, Cors, Limits, RateLimits};
 pub use observability::{LogLevel, Observability};
 pub use options::Options;
@@ -29,20 +34,26 @@ pub use secret::Secret;
 pub use server::Server;
 pub use store::Store;
 
-/// A setting whose value cannot be used.
+/// Settings that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{setting}: {fault}")]
-pub struct ConfigError {
-    /// The variable of the setting; its flag is the same word (`activekg serve --help`).
-    pub setting: &'static str,
-    /// What is wrong, and what would be right.
-    pub fault: String,
+pub enum ConfigError {
+    /// A setting whose value cannot be used.
+    #[error("{setting}: {fault}")]
+    Setting {
+        /// The variable of the setting; its flag is the same word (`activekg serve --help`).
+        setting: &'static str,
+        /// What is wrong, and what would be right.
+        fault: String,
+    },
+    /// The keys that seal secrets cannot be used.
+    #[error("Failed to load connector encryption keys: {0}")]
+    Keys(#[from] KeysError),
 }
 
 impl ConfigError {
     pub(crate) fn new(setting: &'static str, fault: impl Into<String>) -> Self {
         let fault = fault.into();
-        Self { setting, fault }
+        Self::Setting { setting, fault }
     }
 }
 
@@ -53,6 +64,8 @@ pub struct Config {
     pub server: Server,
     /// Where data lives.
     pub store: Store,
+    /// Backups.
+    pub backup: Backup,
     /// Vectors of nodes and queries.
     pub embedding: Embedding,
     /// Retrieval.
@@ -63,6 +76,8 @@ pub struct Config {
     pub llm: Llm,
     /// Tokens and scopes.
     pub auth: Auth,
+    /// Keys that seal secrets.
+    pub keys: Keys,
     /// Sizes and rates.
     pub limits: Limits,
     /// Browsers of other origins.
@@ -98,10 +113,13 @@ impl Config {
     pub fn new(options: &Options) -> Result<Self, ConfigError> {
         let mut notices = Vec::new();
         let background = Background::new(&options.background)?;
+        let store = Store::new(&options.store, &mut notices)?;
         let config = Self {
             auth: Auth::new(&options.auth, &options.server, &mut notices)?,
+            keys: Keys::new(&options.keys, &mut notices)?,
             server: Server::new(&options.server, &mut notices)?,
-            store: Store::new(&options.store, &mut notices)?,
+            backup: Backup::new(&options.backup, &store.data_dir)?,
+            store,
             embedding: Embedding::new(&options.embedding)?,
             search: Search::new(&options.search, &mut notices)?,
             ask: Ask::new(&options.ask)?,

@@ -28,6 +28,7 @@ use activekg_storage::time::Clock;
 use activekg_storage::{StorageError, Store};
 
 pub(crate) use counts::listed;
+pub use counts::{WrongCounter, recount, wrong_counters};
 pub use create::{Created, NewNode, NodeOutcome};
 pub use edge::NewEdge;
 pub use embedded::{Embedded, Embedding, NoText, QUEUE, Work};
@@ -139,10 +140,19 @@ pub enum Error {
     BadJson(String),
     /// The store failed.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(StorageError),
     /// A background read was cut off by the shutdown.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl From<StorageError> for Error {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Full { path, free, needed } => Self::NoSpace { path, free, needed },
+            other => Self::Storage(other),
+        }
+    }
 }
 
 #[cfg(test)]

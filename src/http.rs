@@ -27,6 +27,7 @@ pub mod rate_limit;
 pub mod request_id;
 pub mod routes;
 pub mod sse;
+pub mod starting;
 pub mod validate;
 
 use axum::Router;

@@ -4,6 +4,7 @@
 //! started again after a pause; the process goes on.
 
 mod embedding;
+mod scrub;
 mod settlements;
 
 use std::future::Future;
@@ -16,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 pub use embedding::EmbeddingWorker;
+pub use scrub::Scrubber;
 pub use settlements::{Settled, Settlements};
 
 /// How long a worker that panicked stays down.

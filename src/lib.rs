@@ -29,11 +29,14 @@
 //! - Nothing blocks an async thread; no transaction and no lock lives across an `.await`.
 //! - The environment is read in `config::options` only; clocks are handed in.
 
+pub mod admin;
 pub mod app;
 pub mod ask;
 pub mod auth;
+pub mod backup;
 pub mod cli;
 pub mod config;
+pub mod connectors;
 pub mod embedding;
 pub mod graph;
 pub mod http;
@@ -45,4 +48,5 @@ pub mod search;
 pub mod shutdown;
 pub mod startup;
 pub mod timestamp;
+pub mod tls;
 pub mod writes;

@@ -3,6 +3,7 @@
 //! The indexes propose ids; every one is read again from the store and checked against tenant,
 //! deletion and filter before it is returned. When too few pass, the search goes deeper.
 
+mod again;
 pub mod eval;
 mod facts;
 mod filter;
@@ -22,6 +23,7 @@ use activekg_storage::{ReadTx, Readable, StorageError, Store};
 use crate::embedding::{EmbedError, Embedder};
 use crate::graph::{self, Node, View};
 
+pub use again::find_again;
 pub use filter::Filter;
 pub use fuse::Fusion;
 pub use indexer::{Freshness, Indexer, Progress, State};

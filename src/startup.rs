@@ -6,24 +6,32 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use activekg_index::{Engine, HnswParams, Metric, VectorOptions};
+use activekg_storage::crypt::KeyRing;
 use activekg_storage::time::{Clock, SystemClock};
-use activekg_storage::{OpenError, Store, StoreOptions};
+use activekg_storage::{OpenError, Recovery, Store, StoreOptions};
 use anyhow::Context;
+use axum::Router;
 use prometheus::Registry;
+use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::admin::AdminSocket;
 use crate::app::App;
 use crate::ask::Ask;
 use crate::auth::Authenticator;
+use crate::backup::{self, Backups, Schedule};
 use crate::config::{self, Config, Distance};
+use crate::connectors::keyring;
 use crate::embedding::{BUILT_IN, Embedder, EmbedderOptions, Encoder, Precision};
-use crate::graph::{FreeSpace, Graph};
-use crate::jobs::{EmbeddingWorker, Settlements, Supervisor};
+use crate::graph::{self, FreeSpace, Graph, QUEUE};
+use crate::http::starting::Starting;
+use crate::jobs::{EmbeddingWorker, Scrubber, Settlements, Supervisor};
 use crate::llm::Extractive;
-use crate::observability::metrics::Metrics;
+use crate::observability::metrics::{Metrics, StoreMetrics};
 use crate::search::fuse::VECTOR_WEIGHT;
 use crate::search::{self, Fusion, Indexer, Indexes, Search};
 use crate::shutdown::{self, Budget};
@@ -43,9 +51,12 @@ pub struct RunningServer {
     app: App,
     accepting: CancellationToken,
     http: JoinHandle<std::io::Result<()>>,
+    admin: Option<JoinHandle<std::io::Result<()>>>,
     supervisor: Supervisor,
     indexer: Indexer,
     store: Arc<Store>,
+    /// Holds the indexes where the data directory cannot be written.
+    scratch: Option<TempDir>,
 }
 
 /// Serves until a signal says to stop, then goes down in order.
@@ -68,6 +79,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// As [`run`].
 pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
     let started = Instant::now();
+    crate::tls::init();
     for notice in &config.notices {
         warn!("{notice}");
     }
@@ -77,6 +89,14 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         format!("cannot listen on {bind} (ACTIVEKG_BIND): another program may have the address")
     })?;
     let addr = listener.local_addr().context("read the address")?;
+    let starting = Starting::default();
+    let accepting = CancellationToken::new();
+    // A start that fails gives the address back.
+    let failing = accepting.clone().drop_guard();
+    let until = accepting.clone().cancelled_owned();
+    let service = starting.router().into_make_service_with_connect_info::<SocketAddr>();
+    let http = axum::serve(listener, service).with_graceful_shutdown(until);
+    let http = tokio::spawn(async move { http.await });
     let config = Arc::new(config);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 
@@ -88,21 +108,30 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
     let encoder = tokio::task::spawn_blocking(move || Encoder::built_in(precision));
     let data_dir = config.store.data_dir.clone();
     let opened = tokio::task::spawn_blocking({
-        let config = config.clone();
-        move || open(&data_dir, &config)
+        let (config, starting) = (config.clone(), starting.clone());
+        move || open(&data_dir, &config, &starting)
     });
-    let (store, indexes, followed) = opened.await.context("open the data directory")??;
+    let Opened { store, keys, indexes, followed, scratch } =
+        opened.await.context("open the data directory")??;
     let encoder = encoder.await.context("load the model")?.context("load the model")?;
     let embedder =
         Embedder::start(encoder, EmbedderOptions::default()).context("start the embedder")?;
 
     let indexes = Arc::new(indexes);
-    let indexer =
-        Indexer::start(store.clone(), indexes.clone(), followed).context("start the indexer")?;
+    let indexer = Indexer::start(store.clone(), indexes.clone(), followed, clock.clone())
+        .context("start the indexer")?;
     let space = FreeSpace::new(config.store.data_dir.clone(), config.store.min_free_bytes)
         .context("ask the file system for its free space")?;
     let graph = Graph::new(store.clone(), graph_settings(&config), clock.clone(), space);
-    graph.recover().await.context("take up interrupted jobs")?;
+    let writable = store.fault().is_none();
+    if writable {
+        match graph.recover().await {
+            Err(full @ graph::Error::NoSpace { .. }) => {
+                warn!("interrupted jobs wait until their leases end: {full}");
+            }
+            recovered => recovered.context("take up interrupted jobs")?,
+        }
+    }
     let search = Search::new(
         store.clone(),
         indexes,
@@ -115,19 +144,33 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
     let waits = !config.embedding.asynchronous && config.background.embedding_worker;
     let waiting = if waits { Waiting::AtMost(config.embedding.sync_wait) } else { Waiting::Never };
     let writes = Writes::new(graph.clone(), settlements.clone(), indexer.freshness(), waiting);
-    let metrics = Arc::new(Metrics::new(Registry::new(), clock.now()).context("register metrics")?);
+    let metrics = Metrics::new(Registry::new(), clock.now()).context("register metrics")?;
+    let metrics =
+        Arc::new(metrics.with_store(StoreMetrics::new(&store, vec![QUEUE], clock.clone())));
     let writer = Arc::new(Extractive::new(embedder.clone()));
     let ask = Ask::new(graph.clone(), search.clone(), writer, &config, clock.clone());
     let supervisor = Supervisor::default();
-    if config.background.embedding_worker {
+    if config.background.embedding_worker && writable {
         let worker = EmbeddingWorker::new(graph.clone(), embedder.clone(), settlements);
         for _ in 0..EMBEDDING_WORKERS {
             let worker = worker.clone();
             supervisor.run("embedding", move |stop| worker.clone().run(stop));
         }
     }
+    if let Some(every) = config.store.scrub_interval {
+        let scrubber = Scrubber::new(store.clone(), metrics.clone(), clock.clone(), every);
+        supervisor.run("scrub", move |stop| scrubber.clone().run(stop));
+    }
+    let stopping = CancellationToken::new();
+    let backups = backups(&config, &store, &clock, &stopping, metrics.clone())?;
+    if let Some(interval) = config.backup.interval {
+        let retention = config.backup.retention;
+        let schedule = Schedule::new(backups.clone(), interval, retention, clock.now());
+        supervisor.run("backup", move |stop| schedule.clone().run(stop));
+    }
     let app = App {
         authenticator: Arc::new(Authenticator::new(&config.auth)),
+        keys: keys.map(Arc::new),
         config,
         graph,
         writes,
@@ -137,18 +180,17 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         metrics,
         clock,
         started,
-        stopping: CancellationToken::new(),
+        checking: Arc::new(Semaphore::new(1)),
+        backups,
+        stopping,
     };
-    let accepting = CancellationToken::new();
     let router = crate::http::router(app.clone());
-    let until = accepting.clone().cancelled_owned();
-    let http = tokio::spawn(async move {
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        axum::serve(listener, service).with_graceful_shutdown(until).await
-    });
+    let admin = admin_socket(&app.config.store.data_dir, &router, &accepting);
+    starting.ready(router);
+    failing.disarm();
     let ready_ms = started.elapsed().as_millis() as u64;
     info!(address = %addr, duration_ms = ready_ms, "listening");
-    Ok(RunningServer { addr, app, accepting, http, supervisor, indexer, store })
+    Ok(RunningServer { addr, app, accepting, http, admin, supervisor, indexer, store, scratch })
 }
 
 impl RunningServer {
@@ -160,11 +202,19 @@ impl RunningServer {
     /// Goes down in stages within one budget. What is not finished then is taken up again at the
     /// next start: it is in the store.
     pub async fn stop(self) {
-        let Self { addr: _, app, accepting, http, supervisor, indexer, store } = self;
+        let Self { addr: _, app, accepting, http, admin, supervisor, indexer, store, scratch } =
+            self;
         let budget = Budget::start();
         app.stopping.cancel();
         accepting.cancel();
-        if tokio::time::timeout(budget.at_most(DRAIN_MAX), http).await.is_err() {
+        let drained = async {
+            // How a listener ended says nothing here.
+            let _ = http.await;
+            if let Some(admin) = admin {
+                let _ = admin.await;
+            }
+        };
+        if tokio::time::timeout(budget.at_most(DRAIN_MAX), drained).await.is_err() {
             warn!("requests were still running after {DRAIN_MAX:?} and were cut off");
         }
         if !supervisor.stop(budget.at_most(WORKERS_MAX)).await {
@@ -176,6 +226,7 @@ impl RunningServer {
         let closed = tokio::task::spawn_blocking(move || {
             indexer.stop();
             store.close();
+            drop(scratch);
         });
         if closed.await.is_err() {
             warn!("the store did not close cleanly; nothing acknowledged is lost");
@@ -184,14 +235,74 @@ impl RunningServer {
     }
 }
 
+fn backups(
+    config: &Config,
+    store: &Arc<Store>,
+    clock: &Arc<dyn Clock>,
+    stopping: &CancellationToken,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Backups> {
+    let config::Backup { place, key, clouds, .. } = &config.backup;
+    let target = backup::target::open(place, clouds)
+        .context("use the place of the backups (ACTIVEKG_BACKUP_DIR)")?;
+    let source = backup::Source {
+        store: store.clone(),
+        data_dir: config.store.data_dir.clone(),
+        min_free_bytes: config.store.min_free_bytes,
+        clock: clock.clone(),
+        stopping: stopping.clone(),
+    };
+    Ok(Backups::new(source, target, key.clone(), Some(metrics)))
+}
+
+/// Serves the administrator of this machine as well. The server works without: then commands that
+/// need it say that they find none.
+fn admin_socket(
+    dir: &Path,
+    router: &Router,
+    accepting: &CancellationToken,
+) -> Option<JoinHandle<std::io::Result<()>>> {
+    match AdminSocket::bind(dir) {
+        Ok(socket) => {
+            let until = accepting.clone().cancelled_owned();
+            Some(tokio::spawn(socket.serve(router.clone(), until)))
+        }
+        Err(error) => {
+            warn!("no admin socket, so commands on this machine do not find the server: {error}");
+            None
+        }
+    }
+}
+
+/// What was in the data directory.
+struct Opened {
+    store: Arc<Store>,
+    keys: Option<KeyRing>,
+    indexes: Indexes,
+    followed: search::Opened,
+    scratch: Option<TempDir>,
+}
+
 /// Opens everything in the data directory.
-fn open(dir: &Path, config: &Config) -> anyhow::Result<(Arc<Store>, Indexes, search::Opened)> {
+fn open(dir: &Path, config: &Config, starting: &Starting) -> anyhow::Result<Opened> {
     std::fs::create_dir_all(dir)
         .map_err(|source| OpenError::NotWritable { path: dir.to_owned(), source })?;
-    let store = Arc::new(Store::open(dir, StoreOptions::default())?);
+    let told = starting.clone();
+    let recovery = Recovery::told(move |done| {
+        told.recovering(done);
+        info!("recovering the store: {:.0} %", done * 100.0);
+    });
+    let store = Arc::new(Store::open(dir, StoreOptions { recovery, ..StoreOptions::default() })?);
+    let keys = keyring::load(&config.keys, dir, &store)?;
+    // Where nothing can be written, indexes are built somewhere else, for as long as this lasts.
+    let scratch = match store.fault() {
+        Some(_) => Some(tempfile::tempdir().context("make a folder for the indexes")?),
+        None => None,
+    };
+    let place = scratch.as_ref().map_or_else(|| dir.join("index"), |dir| dir.path().join("index"));
     let (indexes, followed) =
-        Indexes::open(&dir.join("index"), vector_options(config)).context("open the indexes")?;
-    Ok((store, indexes, followed))
+        Indexes::open(&place, vector_options(config)).context("open the indexes")?;
+    Ok(Opened { store, keys, indexes, followed, scratch })
 }
 
 fn vector_options(config: &Config) -> VectorOptions {

@@ -1,11 +1,14 @@
-//! The process is killed again and again while clients write. Whatever was acknowledged is there
-//! afterwards, once, and gets embedded.
+//! The process is killed again and again while clients write, search, have nodes embedded anew and
+//! make backups, and so is the compaction of what it leaves. Whatever was acknowledged is there
+//! afterwards, once, and gets embedded; an archive that was acknowledged restores.
 //!
-//! `ACTIVEKG_TEST_KILL_ROUNDS` sets how often; 200 rounds take some minutes.
+//! `ACTIVEKG_TEST_KILL_ROUNDS` sets how often; 200 rounds take some minutes. Prints how long the
+//! starts after a kill took until the server was ready.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +19,26 @@ use crate::common::http::Connection;
 use crate::common::{Options, Request, Server};
 
 const ROUNDS: u32 = 6;
-const WRITERS: u64 = 6;
+
+/// What runs beside each other in every round, each in a thread of its own until the server is
+/// gone, and what it was told meanwhile. Another kind of load is another function here.
+const LOADS: &[fn(&Target<'_>) -> Acknowledged] = &[
+    write_until_cut,
+    write_until_cut,
+    write_until_cut,
+    write_until_cut,
+    write_until_cut,
+    write_until_cut,
+    search_until_cut,
+    refresh_until_cut,
+    back_up_until_cut,
+];
+
+/// Backups in a round.
+const BACKUPS_MAX: usize = 3;
+
+/// Refreshes in a round; every one is a version, and all are embedded before the test ends.
+const REFRESHES_MAX: usize = 40;
 /// Longest time in which nothing at all is embedded before the test gives up.
 const STANDSTILL_MAX: Duration = Duration::from_secs(120);
 
@@ -30,6 +52,17 @@ const ENV: &[(&str, &str)] = &[
 /// What a client was told: the node of this id has this text, or is gone.
 type Acknowledged = BTreeMap<String, Option<String>>;
 
+/// What a load works on.
+struct Target<'a> {
+    addr: SocketAddr,
+    /// The next node's name.
+    names: &'a AtomicU64,
+    /// Nodes that were there when the round began.
+    known: &'a Acknowledged,
+    /// Archives that were acknowledged, oldest first.
+    archives: &'a Mutex<Vec<String>>,
+}
+
 #[test]
 fn nothing_acknowledged_is_lost() {
     let rounds =
@@ -41,28 +74,35 @@ fn nothing_acknowledged_is_lost() {
     let mut server = options.clone().start();
     let names = AtomicU64::new(0);
     let mut known = Acknowledged::new();
+    let archives = Mutex::default();
+    let mut starts = Vec::new();
 
     for round in 0..rounds {
-        let (addr, life) = (server.addr(), Duration::from_millis(random.below(400)));
+        let life = Duration::from_millis(random.below(400));
+        let target =
+            Target { addr: server.addr(), names: &names, known: &known, archives: &archives };
         let written = thread::scope(|scope| {
-            let writers: Vec<_> =
-                (0..WRITERS).map(|_| scope.spawn(|| write_until_cut(addr, &names))).collect();
+            let loads: Vec<_> = LOADS.iter().map(|load| scope.spawn(|| load(&target))).collect();
             thread::sleep(life);
             server.kill();
-            writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect::<Acknowledged>()
+            loads.into_iter().flat_map(|load| load.join().unwrap()).collect::<Acknowledged>()
         });
         if round == rounds / 2 {
             std::fs::remove_dir_all(dir.path().join("index")).unwrap();
         }
-        if round % 3 == 2 {
-            // Killed while it starts.
-            let mut command = options.command(dir.path(), &["serve"]);
-            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            thread::sleep(Duration::from_millis(random.below(300)));
-            child.kill().unwrap();
-            child.wait().unwrap();
+        match round % 3 {
+            1 => {
+                kill_after(options.command(dir.path(), &["db", "compact"]), random.below(100));
+                let done = options.command(dir.path(), &["db", "compact"]).output().unwrap();
+                assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            }
+            2 => kill_after(options.command(dir.path(), &["serve"]), random.below(300)),
+            _ => {}
         }
+        keep_newest(&mut archives.lock().unwrap());
+        let started = Instant::now();
         server.start_again(&[]);
+        starts.push(started.elapsed());
         check(&server, &written);
         let sample = random.below(1 + known.len() as u64) as usize;
         let older: Acknowledged = known
@@ -78,22 +118,89 @@ fn nothing_acknowledged_is_lost() {
     let status = wait_until_embedded(&server);
     check(&server, &known);
     check_whole(&server, &known, &status, names.load(Ordering::Relaxed));
+    if let Some(archive) = archives.lock().unwrap().last() {
+        let verified =
+            options.command(dir.path(), &["backup", "verify", archive]).output().unwrap();
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    }
+    starts.sort_unstable();
+    let (median, longest) = (starts[starts.len() / 2], starts[starts.len() - 1]);
     println!("{rounds} rounds, {} nodes acknowledged, {status}", known.len());
+    println!("ready after a kill in {median:.0?} (median), at most {longest:.0?}");
 }
 
 /// Writes in a loop until the connection breaks, and returns what was acknowledged.
-fn write_until_cut(addr: SocketAddr, names: &AtomicU64) -> Acknowledged {
+fn write_until_cut(target: &Target<'_>) -> Acknowledged {
     let mut written = Acknowledged::new();
-    let Ok(mut connection) = Connection::open(addr) else {
+    let Ok(mut connection) = Connection::open(target.addr) else {
         return written;
     };
     loop {
-        let name = names.fetch_add(1, Ordering::Relaxed);
+        let name = target.names.fetch_add(1, Ordering::Relaxed);
         let Ok(done) = write(&mut connection, name, &mut written) else {
             return written;
         };
         assert!(done, "a write was refused");
     }
+}
+
+/// Searches in a loop, by words and by meaning, which has the indexes commit at odd moments.
+fn search_until_cut(target: &Target<'_>) -> Acknowledged {
+    let Ok(mut connection) = Connection::open(target.addr) else {
+        return Acknowledged::new();
+    };
+    for name in 0.. {
+        let mode = ["bm25", "vector", "hybrid"][name as usize % 3];
+        let search = json!({ "query": text(name), "mode": mode });
+        let Ok(answer) = connection.send(&Request::post("/search", &search)) else { break };
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    Acknowledged::new()
+}
+
+/// Has nodes of earlier rounds embedded anew in a loop: work for the queue, no change of what they
+/// are.
+fn refresh_until_cut(target: &Target<'_>) -> Acknowledged {
+    let Ok(mut connection) = Connection::open(target.addr) else {
+        return Acknowledged::new();
+    };
+    let present = target.known.iter().filter(|(_, text)| text.is_some()).map(|(id, _)| id);
+    for id in present.collect::<Vec<_>>().into_iter().cycle().take(REFRESHES_MAX) {
+        let refresh = Request::post(format!("/nodes/{id}/refresh"), &json!({}));
+        let Ok(answer) = connection.send(&refresh) else { break };
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    Acknowledged::new()
+}
+
+/// Makes backups.
+fn back_up_until_cut(target: &Target<'_>) -> Acknowledged {
+    let Ok(mut connection) = Connection::open(target.addr) else {
+        return Acknowledged::new();
+    };
+    for _ in 0..BACKUPS_MAX {
+        let backup = Request::post("/admin/backup", &json!({}));
+        let Ok(answer) = connection.send(&backup) else { break };
+        let path = answer.expect(200)["path"].as_str().unwrap().to_owned();
+        target.archives.lock().unwrap().push(path);
+    }
+    Acknowledged::new()
+}
+
+/// Removes all archives but the last, which would fill the disk of a long run.
+fn keep_newest(archives: &mut Vec<String>) {
+    let newest = archives.len().saturating_sub(1);
+    for archive in archives.drain(..newest) {
+        std::fs::remove_file(archive).unwrap();
+    }
+}
+
+/// Runs a command and kills it after this many milliseconds, if it has not ended by then.
+fn kill_after(mut command: Command, milliseconds: u64) {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    thread::sleep(Duration::from_millis(milliseconds));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 /// One step of a writer: mostly creates, with some batches, changes and deletes between. An error

@@ -4,7 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod api;
+mod backup;
+mod care;
 mod common;
+mod disk_full;
 mod kill;
 mod startup;
 mod vectors;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Output;
 
@@ -232,4 +233,104 @@ fn indexes_that_are_gone_or_damaged_are_built_again() {
         let removed = server.post("/search", &json!({ "query": "entry99q", "mode": "bm25" }));
         assert_eq!(removed.expect(200)["count"], 0, "{how}");
     }
+}
+
+/// Two keys, and what they make of nothing sealed yet.
+const FIRST_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const SECOND_KEY: &str = "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
+
+#[test]
+fn a_key_that_is_none_is_refused_and_not_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    let failed = "activekg: Failed to load connector encryption keys: ";
+    for (settings, why) in [
+        (vec![("CONNECTOR_KEK_V2", "hunter2")], "Invalid CONNECTOR_KEK_V2: "),
+        (vec![("CONNECTOR_KEK_V14", "hunter2")], "Invalid CONNECTOR_KEK_V14: "),
+        (vec![("CONNECTOR_KEK", "hunter2")], "Invalid CONNECTOR_KEK: "),
+        (vec![("CONNECTOR_KEK_V1_FILE", "/nowhere")], "Invalid CONNECTOR_KEK_V1_FILE: "),
+        (
+            vec![("CONNECTOR_KEK_V1", FIRST_KEY), ("CONNECTOR_KEK_ACTIVE_VERSION", "new")],
+            "CONNECTOR_KEK_ACTIVE_VERSION must be an integer, got: new",
+        ),
+        (
+            vec![
+                ("CONNECTOR_KEK_V1", FIRST_KEY),
+                ("CONNECTOR_KEK_V12", SECOND_KEY),
+                ("CONNECTOR_KEK_ACTIVE_VERSION", "2"),
+            ],
+            "Active KEK version 2 not found. Available versions: [1, 12]",
+        ),
+    ] {
+        let said = refused(&Options::new(&settings), dir.path(), USAGE);
+        assert!(said.starts_with(&format!("{failed}{why}")), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    assert!(contents(dir.path()).is_empty(), "nothing was made");
+}
+
+#[test]
+fn a_key_is_made_where_none_is_set() {
+    let mut server = Server::start(&[]);
+    let file = server.dir().join("kek.key");
+    let made = fs::read_to_string(&file).unwrap();
+    assert_eq!(made.trim_end().len(), 44);
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(server.log().contains("no CONNECTOR_KEK_V1 is set; made "), "it says so");
+    server.kill();
+    server.start_again(&[]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), made);
+    let validated = "KEK validation passed (active version: 1, versions: 1)";
+    assert!(server.log().contains(validated) && !server.log().contains("made "));
+    // Keys that are set seal, the file's still opens.
+    server.kill();
+    server
+        .start_again(&[("CONNECTOR_KEK_V12", SECOND_KEY), ("CONNECTOR_KEK_ACTIVE_VERSION", "12")]);
+    let validated = "KEK validation passed (active version: 12, versions: 2)";
+    assert!(server.log().contains(validated), "{}", server.log());
+    assert!(!server.log().contains(made.trim_end()));
+    server.kill();
+    fs::write(&file, "no key").unwrap();
+    let said = refused(&Options::new(&[]), server.dir(), USAGE);
+    assert!(said.contains("Invalid ") && said.contains("kek.key: "), "{said}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "no key");
+}
+
+#[test]
+fn no_key_is_made_where_one_is_set() {
+    let server = Server::start(&[("CONNECTOR_KEK", FIRST_KEY)]);
+    assert!(!server.dir().join("kek.key").exists());
+    let validated = "KEK validation passed (active version: 1, versions: 1)";
+    assert!(server.log().contains(validated) && !server.log().contains(FIRST_KEY));
+}
+
+#[test]
+fn keys_are_made_and_counted_without_a_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let none = Options::new(&[]);
+    let run = |options: &Options, arguments: &[&str]| {
+        let output = options.command(dir.path(), arguments).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        said
+    };
+    let [one, other] = [(); 2].map(|()| run(&none, &["keys", "generate"]));
+    assert!(one.len() == 45 && one.ends_with('\n') && one != other);
+    let output = none.command(dir.path(), &["keys", "status"]).output().unwrap();
+    assert!(one_line(&output, FAILED).contains("there is no data in "));
+    assert!(contents(dir.path()).is_empty(), "nothing was made");
+
+    let server = Options::new(&[("CONNECTOR_KEK_V1", one.trim_end())]).dir(dir.path()).start();
+    let held = none.command(dir.path(), &["keys", "status"]).output().unwrap();
+    assert!(one_line(&held, DATA_DIRECTORY).contains(&server.pid().to_string()));
+    drop(server);
+    assert!(run(&none, &["keys", "status"]).starts_with("Active version: none\n"));
+    assert!(!dir.path().join("kek.key").exists(), "looking makes nothing");
+    let options = Options::new(&[
+        ("CONNECTOR_KEK_V1", one.trim_end()),
+        ("CONNECTOR_KEK_V2", other.trim_end()),
+        ("CONNECTOR_KEK_ACTIVE_VERSION", "2"),
+    ]);
+    let expected =
+        "Active version: 2\nAvailable versions: [1, 2]\npending=0 total=0\nDistribution: {}\n";
+    assert_eq!(run(&options, &["keys", "status"]), expected);
 }

@@ -30,7 +30,7 @@ pub use filter::{FactFilter, IdSet};
 pub use fusion::{Scale, reciprocal_rank, weighted_sum};
 pub use kernels::Kernels;
 pub use rank::Hit;
-pub use text::{TextDoc, TextIndex, TextOp, TextOptions, TextQuery, TextWeights};
+pub use text::{TextDoc, TextIndex, TextOp, TextOptions, TextQuery, TextWeights, terms};
 pub use vector::{
     Engine, GraphState, HnswParams, Metric, VectorOp, VectorOptions, VectorQuery, VectorSet,
 };

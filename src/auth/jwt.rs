@@ -151,7 +151,7 @@ fn caller(claims: &Map<String, Value>) -> Result<Caller, AuthError> {
     };
     let actor_type = claims.get("actor_type").and_then(Value::as_str).unwrap_or("user").to_owned();
     let scopes = Scopes::of_claims(claims.get("scopes"), claims.get("scope"));
-    Ok(Caller { tenant, actor_id, actor_type, scopes, authenticated: true })
+    Ok(Caller { tenant, actor_id, actor_type, scopes, authenticated: true, local: false })
 }
 
 /// A time claim in unix seconds, fractions cut off.

@@ -96,6 +96,8 @@ pub enum Access {
     Write,
     /// The administration and debug routes.
     Admin,
+    /// The routes that are about the data of every tenant at once.
+    Operate,
     /// Routes for any valid token.
     Any,
 }
@@ -105,6 +107,7 @@ impl Access {
     #[must_use]
     pub fn scope(self, mode: AuthzMode) -> Option<Scope> {
         match (self, mode) {
+            (Self::Operate, _) => Some(Scope::SuperAdmin),
             (Self::Admin, _) => Some(Scope::AdminRefresh),
             (Self::Any, _) | (_, AuthzMode::Tenant) => None,
             (Self::Read, AuthzMode::Scopes) => Some(Scope::SearchRead),

@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -290,4 +293,62 @@ fn a_minted_token_is_accepted_until_it_ends() {
     assert!(caller.scopes.allow(Scope::AdminRefresh) && !caller.scopes.allow(Scope::KgWrite));
     let late = authenticator(HS256).authenticate(Some(&header), NOW + 90).unwrap_err();
     assert_eq!(late.detail, "JWT token has expired");
+}
+
+/// A JSON value of any kind, as a claim may hold it.
+fn any_claim() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+        prop::collection::vec(".{0,6}", 0..4).prop_map(Value::from),
+        Just(json!({ "nested": [1, { "deep": null }] })),
+    ]
+}
+
+proptest! {
+    // Whatever stands where a token should be, it names nobody.
+    #[test]
+    fn no_text_is_a_token(
+        text in "\\PC{0,40}",
+        segments in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..5),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let auth = authenticator(HS256);
+        let encoded: Vec<String> =
+            segments.iter().map(|bytes| URL_SAFE_NO_PAD.encode(bytes)).collect();
+        let good = token(&[]);
+        let mut changed = good.clone().into_bytes();
+        // Not the last character, whose lowest bits say nothing.
+        let at = cut.index(changed.len() - 1);
+        changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+        let changed = String::from_utf8(changed).unwrap();
+        for bad in [&text, &encoded.join("."), &changed, &good[..cut.index(good.len())].to_owned()] {
+            prop_assert!(auth.authenticate(Some(&format!("Bearer {bad}")), NOW).is_err(), "{}", bad);
+            prop_assert!(auth.authenticate(Some(bad), NOW).is_err(), "{}", bad);
+        }
+    }
+
+    // A signed token may still claim anything; whom it names is what it says, or nobody.
+    #[test]
+    fn any_signed_claims_are_a_caller_or_an_error(
+        changed in prop::collection::btree_map(
+            prop::sample::select(vec![
+                "sub", "tenant_id", "aud", "iss", "iat", "exp", "nbf", "scopes", "scope", "actor_type",
+            ]),
+            any_claim(),
+            0..5,
+        ),
+    ) {
+        let changes: Vec<(&str, Value)> =
+            changed.iter().map(|(claim, value)| (*claim, value.clone())).collect();
+        let claims = claims(&changes);
+        let header = format!("Bearer {}", token(&changes));
+        if let Ok(caller) = authenticator(HS256).authenticate(Some(&header), NOW) {
+            prop_assert_eq!(claims["tenant_id"].as_str(), Some(caller.tenant.as_str()));
+            prop_assert_eq!(claims["sub"].as_str(), Some(caller.actor_id.as_str()));
+        }
+    }
 }

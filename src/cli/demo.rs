@@ -60,7 +60,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
             build_info::FULL,
             started.elapsed().as_millis()
         );
-        let client = Client::new(address);
+        let client = Client::new(address)?;
         // Ctrl-C works during the tour as well.
         let outcome = tokio::select! {
             outcome = tour(&client, &corpus, address, args.exit) => match outcome {

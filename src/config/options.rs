@@ -6,11 +6,17 @@
 
 mod access;
 mod answers;
+mod backup;
+mod keys;
+mod remote;
 mod retrieval;
 mod serving;
 
 pub use access::{AuthOptions, LimitOptions};
 pub use answers::{AskOptions, LlmOptions};
+pub use backup::BackupOptions;
+pub use keys::{KeyOptions, NumberedKey};
+pub use remote::RemoteOptions;
 pub use retrieval::{EmbeddingOptions, SearchOptions};
 pub use serving::{BackgroundOptions, LogOptions, ServerOptions, StoreOptions};
 
@@ -25,9 +31,15 @@ pub struct Options {
     /// Where data lives.
     #[command(flatten)]
     pub store: StoreOptions,
+    /// Backups.
+    #[command(flatten)]
+    pub backup: BackupOptions,
     /// Tokens and scopes.
     #[command(flatten)]
     pub auth: AuthOptions,
+    /// Keys that seal secrets.
+    #[command(flatten)]
+    pub keys: KeyOptions,
     /// Sizes, rates, browsers.
     #[command(flatten)]
     pub limits: LimitOptions,
@@ -79,7 +91,9 @@ impl Options {
         }
         let command = command.mut_args(|argument| argument.env(clap::builder::Resettable::Reset));
         let matches = command.try_get_matches_from(line)?;
-        Ok(Bare::from_arg_matches(&matches)?.options)
+        let mut options = Bare::from_arg_matches(&matches)?.options;
+        options.keys.further = keys::further_of(lookup);
+        Ok(options)
     }
 
     /// The settings of the process environment, with no flags.

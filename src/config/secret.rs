@@ -1,9 +1,12 @@
 //! Text that must not be seen.
 
+use zeroize::Zeroizing;
+
 /// A key, a secret, or an address that may hold a password. It has no `Debug` and no `Display`, so
-/// it cannot slip into a log line or an error; [`Secret::reveal`] is easy to search for.
+/// it cannot slip into a log line or an error; [`Secret::reveal`] is easy to search for. It is zeroed
+/// when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// The text itself, for the one place that needs it.
@@ -15,12 +18,12 @@ impl Secret {
     /// The secret without surrounding white space, or `None` when nothing is left.
     pub(super) fn given(raw: &Option<Self>) -> Option<Self> {
         let text = raw.as_ref()?.0.trim();
-        (!text.is_empty()).then(|| Self(text.to_owned()))
+        (!text.is_empty()).then(|| Self::from(text.to_owned()))
     }
 }
 
 impl From<String> for Secret {
     fn from(text: String) -> Self {
-        Self(text)
+        Self(Zeroizing::new(text))
     }
 }

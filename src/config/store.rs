@@ -1,9 +1,13 @@
 //! Where data lives.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::options::StoreOptions;
 use super::{ConfigError, Secret, read};
+
+/// A week: often enough to have a backup from before the damage.
+const SCRUB_INTERVAL_HOURS: f64 = 168.0;
 
 /// Where data lives.
 #[derive(Debug, Clone)]
@@ -13,18 +17,23 @@ pub struct Store {
     /// Free space below which writes are refused, in bytes; `None` takes the smaller of 256 MiB and
     /// 5 % of the file system, at least 16 MiB.
     pub min_free_bytes: Option<u64>,
+    /// Between two scans of the whole store for damage; `None` = no scans.
+    pub scrub_interval: Option<Duration>,
 }
 
 impl Store {
-    pub(super) fn new(
-        options: &StoreOptions,
-        notices: &mut Vec<String>,
-    ) -> Result<Self, ConfigError> {
+    /// What the settings mean; remarks on them go to `notices`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first setting whose value cannot be used.
+    pub fn new(options: &StoreOptions, notices: &mut Vec<String>) -> Result<Self, ConfigError> {
         let StoreOptions {
             data_dir,
             dsn,
             database_url,
             min_free_bytes,
+            scrub_interval_hours,
             state_directory,
             xdg_data_home,
             home,
@@ -78,8 +87,16 @@ impl Store {
         Ok(Self {
             data_dir,
             min_free_bytes: read::number("ACTIVEKG_MIN_FREE_BYTES", min_free_bytes, 0..=u64::MAX)?,
+            scrub_interval: scrub_interval(scrub_interval_hours)?,
         })
     }
+}
+
+fn scrub_interval(hours: &Option<String>) -> Result<Option<Duration>, ConfigError> {
+    const LONGEST: f64 = 24.0 * 366.0;
+    let hours = read::number("ACTIVEKG_SCRUB_INTERVAL_HOURS", hours, 0.0..=LONGEST)?;
+    let hours = hours.unwrap_or(SCRUB_INTERVAL_HOURS);
+    Ok((hours > 0.0).then(|| Duration::from_secs_f64(hours * 3600.0)))
 }
 
 /// The folder a database address names. Addresses may hold passwords and are never repeated.

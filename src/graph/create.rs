@@ -73,7 +73,7 @@ impl Graph {
         let now = self.clock.now();
         self.space.check(now)?;
         let nodes: Vec<Node> = new.into_iter().map(|new| self.made(new, now)).collect();
-        let jobs: Vec<JobId> = nodes.iter().map(|_| JobId::random()).collect();
+        let jobs: Vec<JobId> = nodes.iter().map(|_| JobId::at(now)).collect();
         let settings = self.settings.clone();
         let committed = self
             .store
@@ -111,7 +111,7 @@ impl Graph {
             (EmbeddingStatus::Skipped, Some(AUTO_EMBED_OFF.to_owned()))
         };
         let mut node = Node {
-            id: NodeId::random(),
+            id: NodeId::at(now),
             tenant,
             classes,
             props,

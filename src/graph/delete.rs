@@ -40,7 +40,7 @@ impl Graph {
         let now = self.clock.now();
         let tenant = view.tenant().clone();
         self.store
-            .write(move |tx| -> Result<(), Error> {
+            .make_room(move |tx| -> Result<(), Error> {
                 let key = (tenant.clone(), id);
                 let before = tx.get(&NODES, &key)?.ok_or(Error::NodeNotFound)?;
                 if before.deleted {
@@ -73,7 +73,7 @@ impl Graph {
         let now = self.clock.now();
         let tenant = view.tenant().clone();
         self.store
-            .write(move |tx| -> Result<(), Error> {
+            .make_room(move |tx| -> Result<(), Error> {
                 let before = tx.get(&NODES, &(tenant.clone(), id))?.ok_or(Error::NodeNotFound)?;
                 let node = Node::from_record(tenant.clone(), id, before.clone())?;
                 erase(tx, &node)?;

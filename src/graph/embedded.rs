@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use activekg_storage::changes::{Change, ChangeKind};
 use activekg_storage::ids::{EventId, JobId, NodeId, TenantId};
-use activekg_storage::queue::{self, Enqueued, Leased, NewJob, Outcome, QueueDef, Recovered};
+use activekg_storage::queue::{self, Caps, Leased, NewJob, Outcome, QueueDef, Recovered, Refused};
 use activekg_storage::tables::graph::{
     EmbeddingStatus, HISTORY, HistoryRecord, NODES, VECTORS, VectorRecord,
 };
@@ -26,6 +26,7 @@ pub const QUEUE: QueueDef = QueueDef {
     max_attempts: 5,
     backoff_base: Duration::from_secs(2),
     backoff_cap: Duration::from_secs(300),
+    ..QueueDef::named("embedding")
 };
 
 /// Props that an embedding writes: the SHA-256 of its text, and the version of the text builder.
@@ -116,26 +117,17 @@ pub enum Embedded {
 pub(super) fn admit<'a>(
     tx: &WriteTx<'_>,
     settings: &Settings,
-    tenants: impl Iterator<Item = &'a TenantId> + Clone,
+    tenants: impl Iterator<Item = &'a TenantId>,
 ) -> Result<(), Error> {
     if !settings.report_jobs {
         return Ok(());
     }
-    let requested = tenants.clone().count() as u64;
-    if settings.queue_max > 0 && queue::pending(tx, &QUEUE)? + requested > settings.queue_max {
-        return Err(Error::QueueFull);
-    }
-    if settings.tenant_max > 0 {
-        let mut tenants: Vec<&TenantId> = tenants.collect();
-        tenants.sort();
-        for group in tenants.chunk_by(|a, b| a == b) {
-            let pending = queue::tenant_pending(tx, &QUEUE, group[0])?;
-            if pending + group.len() as u64 > settings.tenant_max {
-                return Err(Error::TenantQueueFull);
-            }
-        }
-    }
-    Ok(())
+    let cap = |most: u64| (most > 0).then_some(most);
+    let caps = Caps { queue: cap(settings.queue_max), tenant: cap(settings.tenant_max) };
+    queue::admit(tx, &QUEUE, caps, tenants)?.map_err(|refused| match refused {
+        Refused::Queue => Error::QueueFull,
+        Refused::Tenant(_) => Error::TenantQueueFull,
+    })
 }
 
 /// Queues the embedding of a node, unless it is queued already; the job that will do it.
@@ -152,12 +144,11 @@ pub(super) fn enqueue(
         tenant: tenant.clone(),
         key: Some(node.to_string()),
         payload: serde_json::to_vec(&work).expect("a job always has a JSON form"),
+        rank: None,
         run_at: None,
         now,
     };
-    Ok(match queue::enqueue(tx, &QUEUE, job)? {
-        Enqueued::New(id) | Enqueued::Existing(id) => id,
-    })
+    Ok(queue::enqueue(tx, &QUEUE, job)?.id())
 }
 
 impl Graph {
@@ -205,8 +196,9 @@ impl Graph {
     /// The store's own.
     pub async fn recover(&self) -> Result<(), Error> {
         let now = self.clock.now();
+        // Let through on a full disk: without it the program could not be started to make room.
         self.store
-            .write(move |tx| -> Result<(), Error> {
+            .make_room(move |tx| -> Result<(), Error> {
                 for recovered in queue::recover(tx, &QUEUE, now)? {
                     let Recovered { id: _, tenant, key, dead } = recovered;
                     let id = key.and_then(|key| key.parse::<NodeId>().ok());
@@ -229,6 +221,17 @@ impl Graph {
         Ok(())
     }
 
+    /// How long until a job that waits for an instant, or a lease, comes due; `None` if none does.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub async fn next_job_in(&self) -> Result<Option<Duration>, Error> {
+        let due = self.reading(|tx| Ok(queue::next_due(tx, &QUEUE)?)).await?;
+        let now = self.clock.now();
+        Ok(due.map(|due| due.since(now)))
+    }
+
     /// Takes up to `n` jobs and marks their nodes as being processed. Jobs of nodes that are
     /// gone or deleted are dropped, and their ids are the second list.
     ///
@@ -242,7 +245,7 @@ impl Graph {
             .store
             .write(move |tx| -> Result<_, Error> {
                 let (mut taken, mut dropped) = (Vec::new(), Vec::new());
-                for leased in lease(tx, now, n)? {
+                for leased in queue::lease(tx, &QUEUE, now, n)? {
                     let work = serde_json::from_slice::<Work>(&leased.payload).ok();
                     let id = work.as_ref().and_then(|work| work.node).map(NodeId::from_u128);
                     let before = match id {
@@ -320,18 +323,6 @@ impl Graph {
             .await?;
         Ok((committed.value, committed.seq))
     }
-}
-
-/// Leases up to `n` jobs. One that was under way when the process died may be what killed it, so it
-/// is leased alone: if it kills again, no other job is blamed with it.
-fn lease(tx: &mut WriteTx<'_>, now: UnixMicros, n: usize) -> Result<Vec<Leased>, Error> {
-    let mut leased = queue::lease(tx, &QUEUE, now, n)?;
-    let Some(suspect) = leased.iter().position(|job| job.crashes > 0) else { return Ok(leased) };
-    let suspect = leased.swap_remove(suspect);
-    for other in &leased {
-        queue::release(tx, &QUEUE, other)?;
-    }
-    Ok(vec![suspect])
 }
 
 /// Settles one job against the node as it is now.

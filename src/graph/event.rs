@@ -59,7 +59,7 @@ pub(super) fn refreshed(
     payload.insert("drift_score".to_owned(), drift.into());
     payload.insert("last_refreshed".to_owned(), iso(now.get()).into());
     payload.insert(occasion.flag.to_owned(), Value::Bool(true));
-    let id = EventId::random();
+    let id = EventId::at(now);
     let record = EventRecord {
         node: node.id,
         kind: "refreshed".to_owned(),

@@ -1,6 +1,6 @@
 //! The floor of free disk space below which nothing is written.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -8,13 +8,15 @@ use activekg_storage::time::UnixMicros;
 
 use super::Error;
 
-/// How long one look at the file system is trusted.
-const TRUSTED: Duration = Duration::from_millis(500);
+/// How long one look at the file system is trusted. The least floor is 16 MiB, and a disk takes
+/// less than that meanwhile; asking at every write would cost a system call each.
+const TRUSTED: Duration = Duration::from_millis(50);
 
 /// Watches the free space of the data directory.
 ///
-/// The store must never meet a full disk, so writes are refused while there is still room for
-/// what is under way. Deletes are let through: they are how space is won back.
+/// Writes are refused while there is still room for what is under way. Deletes are let through:
+/// they are how space is won back. Should somebody else use up the floor at one stroke, the store
+/// has a reserve to fall back on, and refuses writes in the same words.
 #[derive(Debug)]
 pub struct FreeSpace {
     path: PathBuf,
@@ -31,13 +33,22 @@ impl FreeSpace {
     ///
     /// When the file system cannot be asked.
     pub fn new(path: PathBuf, floor_bytes: Option<u64>) -> std::io::Result<Self> {
-        const MIB: u64 = 1 << 20;
-        let floor_bytes = match floor_bytes {
-            Some(bytes) => bytes,
-            None => (fs4::total_space(&path)? / 20).clamp(16 * MIB, 256 * MIB),
-        };
+        let floor_bytes = Self::floor(&path, floor_bytes)?;
         let free_bytes = AtomicU64::new(fs4::available_space(&path)?);
         Ok(Self { path, floor_bytes, free_bytes, looked_at: AtomicI64::new(i64::MIN) })
+    }
+
+    /// Bytes of the file system of `path` that must stay free, with `floor_bytes` as given.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub fn floor(path: &Path, floor_bytes: Option<u64>) -> std::io::Result<u64> {
+        const MIB: u64 = 1 << 20;
+        match floor_bytes {
+            Some(bytes) => Ok(bytes),
+            None => Ok((fs4::total_space(path)? / 20).clamp(16 * MIB, 256 * MIB)),
+        }
     }
 
     /// Refuses when less than the floor is free. A file system that does not answer is taken to

@@ -1,5 +1,7 @@
 //! How much of a tenant's graph is embedded, and how it looks.
 
+use std::time::Duration;
+
 use activekg_storage::Readable;
 use activekg_storage::ids::NodeId;
 use activekg_storage::queue::{self, Depths};
@@ -21,6 +23,8 @@ pub struct StatusCounts {
     pub statuses: Vec<(&'static str, u64)>,
     /// The queue, of all tenants.
     pub queue: Depths,
+    /// Age of the oldest job that is not done, of all tenants.
+    pub oldest: Option<Duration>,
     /// Jobs of this tenant that are not done.
     pub pending: u64,
 }
@@ -65,6 +69,7 @@ impl Graph {
     /// The store's own.
     pub async fn status_counts(&self, view: &View) -> Result<StatusCounts, Error> {
         let tenant = view.tenant().clone();
+        let now = self.clock.now();
         self.reading(move |tx| {
             let mut statuses = Vec::new();
             for (_, name, counter) in counts::STATUSES {
@@ -73,9 +78,10 @@ impl Graph {
                     statuses.push((name, n));
                 }
             }
-            let queue = queue::depths(tx, &QUEUE)?;
+            let queue = queue::stats(tx, &QUEUE, now)?;
             let pending = queue::tenant_pending(tx, &QUEUE, &tenant)?;
-            Ok(StatusCounts { statuses, queue, pending })
+            let oldest = queue.oldest.map(|oldest| now.since(oldest));
+            Ok(StatusCounts { statuses, queue: queue.depths, oldest, pending })
         })
         .await
     }

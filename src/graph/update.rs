@@ -48,7 +48,7 @@ impl Graph {
         self.space.check(now)?;
         let tenant = view.tenant().clone();
         let settings = self.settings.clone();
-        let job = JobId::random();
+        let job = JobId::at(now);
         let committed = self
             .store
             .write(move |tx| -> Result<(Node, Option<JobId>), Error> {

@@ -14,7 +14,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use axum::http::header::{ALLOW, HOST, LOCATION, ORIGIN};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
@@ -27,6 +27,7 @@ use super::limits;
 use super::rate_limit::{Group, Permit, RateLimiter, Verdict};
 use super::request_id::{RequestId, X_REQUEST_ID};
 use super::routes::{Found, Route, RouteTable, decode_path, encode_path};
+use crate::admin::Peer;
 use crate::observability::metrics::RateLimited;
 
 /// Who calls, and what is learned from the answers: the part of a surface that differs.
@@ -34,12 +35,12 @@ pub trait Gate: Send + Sync + 'static {
     /// The identity handlers get, in the request's extensions.
     type Caller: Clone + Send + Sync + 'static;
 
-    /// The caller behind the headers of a request to a route that is not open.
+    /// The caller behind a request to a route that is not open.
     ///
     /// # Errors
     ///
     /// What to answer instead.
-    fn caller(&self, headers: &HeaderMap) -> Result<Self::Caller, ApiError>;
+    fn caller(&self, parts: &Parts) -> Result<Self::Caller, ApiError>;
 
     /// The tenant whose requests are counted together; `None` counts by address.
     fn tenant<'a>(&self, caller: &'a Self::Caller) -> Option<&'a str>;
@@ -136,7 +137,7 @@ impl<G: Gate> Front<G> {
         *path = Some(route.path);
 
         let (mut parts, body) = request.into_parts();
-        let caller = route.access.map(|_| self.gate.caller(&parts.headers));
+        let caller = route.access.map(|_| self.gate.caller(&parts));
         let address = self.address(&parts);
         let tenant = match &caller {
             Some(Ok(caller)) => self.gate.tenant(caller).map(|tenant| format!("tenant:{tenant}")),
@@ -149,6 +150,8 @@ impl<G: Gate> Front<G> {
                 let group = route.group.unwrap_or(Group::Default);
                 self.count(route, group, &format!("refused:{address}"))?;
             }
+            // Whoever runs the server is not kept from looking after it by a flood of requests.
+            _ if is_local(&parts) => {}
             _ if tenant.is_none() => verdict = self.limit(route, &address)?,
             _ => {}
         }
@@ -269,6 +272,11 @@ impl<G: Gate> Front<G> {
         }
         response
     }
+}
+
+/// Whether a request came over the admin socket.
+pub fn is_local(parts: &Parts) -> bool {
+    parts.extensions.get::<ConnectInfo<Peer>>().is_some()
 }
 
 fn method_not_allowed() -> ApiError {

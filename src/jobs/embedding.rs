@@ -16,8 +16,10 @@ use crate::graph::{Embedded, Embedding, Error, Graph, QUEUE};
 
 /// Jobs taken at a time: enough for full batches of the model, few enough to settle soon.
 const TAKE: usize = 64;
-/// How often to look without having been woken: for retries and lapsed leases that come due.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Longest sleep without having been woken. The clock may be set, and a sleep does not see that.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+/// Pause after the store failed.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Takes jobs, embeds their texts, settles them.
 #[derive(Clone)]
@@ -25,6 +27,14 @@ pub struct EmbeddingWorker {
     graph: Graph,
     embedder: Embedder,
     settlements: Settlements,
+}
+
+/// What came of looking for work.
+enum Step {
+    /// There was some.
+    Worked,
+    /// There was none, and there is none before this time is over unless an enqueue says so.
+    Idle { until_due: Duration },
 }
 
 impl EmbeddingWorker {
@@ -40,36 +50,44 @@ impl EmbeddingWorker {
             let mut woken = pin!(queued.notified());
             woken.as_mut().enable(); // an enqueue between look and wait is not missed
             match self.step().await {
-                Ok(0) => select! {
+                Ok(Step::Worked) => {}
+                Ok(Step::Idle { until_due }) => select! {
                     () = stop.cancelled() => {}
                     () = woken => {}
-                    () = sleep(LOOK_EVERY) => {}
+                    () = sleep(until_due) => {}
                 },
-                Ok(_) => {}
                 Err(error) => {
                     error!("could not work on the embedding queue: {error}");
+                    if self.graph.store().fault().is_some() {
+                        // Nothing can be settled until the process starts again.
+                        stop.cancelled().await;
+                        return;
+                    }
                     select! {
                         () = stop.cancelled() => {}
-                        () = sleep(LOOK_EVERY) => {}
+                        () = sleep(PAUSE) => {}
                     }
                 }
             }
         }
     }
 
-    /// Takes, embeds and settles one batch; how many jobs it held.
-    async fn step(&self) -> Result<usize, Error> {
+    /// Takes, embeds and settles one batch.
+    async fn step(&self) -> Result<Step, Error> {
         let (batch, dropped) = self.graph.take(TAKE).await?;
-        let n = batch.len() + dropped.len();
+        if batch.is_empty() && dropped.is_empty() {
+            let due = self.graph.next_job_in().await?;
+            return Ok(Step::Idle { until_due: due.map_or(SLEEP_MAX, |due| due.min(SLEEP_MAX)) });
+        }
         let seq = self.graph.store().last_seq();
         self.tell(dropped.into_iter().map(|job| (job, Embedded::Gone)), seq);
         if batch.is_empty() {
-            return Ok(n);
+            return Ok(Step::Worked);
         }
         let results = self.embed(batch).await;
         let (settled, seq) = self.graph.settle(results, self.embedder.model().name).await?;
         self.tell(settled.into_iter(), seq);
-        Ok(n)
+        Ok(Step::Worked)
     }
 
     fn tell(&self, settled: impl Iterator<Item = (JobId, Embedded)>, seq: Seq) {

@@ -4,8 +4,11 @@
 //! values are there from the start, at zero, so that a rate over them works from the first event.
 
 mod ask;
+mod backup;
+mod care;
 mod embedding;
 mod exposition;
+mod family;
 mod http;
 mod index;
 mod llm;
@@ -14,6 +17,7 @@ mod refresh;
 mod register;
 mod samples;
 mod search;
+mod store;
 mod triggers;
 
 use std::sync::Arc;
@@ -27,12 +31,15 @@ use crate::timestamp;
 use register::{Families, Register};
 
 pub use ask::{AskMetrics, AskOutcome, Rejection};
+pub use backup::BackupMetrics;
+pub use care::CareMetrics;
 pub use embedding::EmbeddingMetrics;
 pub use http::{HttpMetrics, RateLimited};
 pub use index::{BuildResult, IndexMetrics};
 pub use llm::LlmMetrics;
 pub use refresh::{RefreshMetrics, RefreshResult, ScheduleKind};
 pub use search::SearchMetrics;
+pub use store::StoreMetrics;
 pub use triggers::{TriggerMetrics, TriggerMode};
 
 /// Everything that is counted and measured.
@@ -51,9 +58,14 @@ pub struct Metrics {
     pub triggers: TriggerMetrics,
     /// Builds of the vector index.
     pub index: IndexMetrics,
+    /// The scan for damage in the store.
+    pub care: CareMetrics,
+    /// Backups.
+    pub backup: BackupMetrics,
     /// Calls of a language model.
     pub llm: LlmMetrics,
     process: Option<process::ProcessMetrics>,
+    store: Option<StoreMetrics>,
     registry: Registry,
     families: Families,
     logs: Arc<LogCounts>,
@@ -76,6 +88,8 @@ impl Metrics {
         let refresh = RefreshMetrics::new(&mut register)?;
         let triggers = TriggerMetrics::new(&mut register)?;
         let index = IndexMetrics::new(&mut register)?;
+        let care = CareMetrics::new(&mut register)?;
+        let backup = BackupMetrics::new(&mut register)?;
         let process = process::ProcessMetrics::new(&mut register)?;
         let families = register.finish();
         Ok(Self {
@@ -86,8 +100,11 @@ impl Metrics {
             refresh,
             triggers,
             index,
+            care,
+            backup,
             llm: LlmMetrics::default(),
             process,
+            store: None,
             registry,
             families,
             logs: LogCounts::in_force(),
@@ -95,13 +112,23 @@ impl Metrics {
         })
     }
 
-    /// The Prometheus text format, version 0.0.4.
+    /// Also measures a store at each scrape.
+    #[must_use]
+    pub fn with_store(self, store: StoreMetrics) -> Self {
+        Self { store: Some(store), ..self }
+    }
+
+    /// The Prometheus text format, version 0.0.4. Reads from the disk, so not for async threads.
     #[must_use]
     pub fn prometheus_text(&self) -> String {
         if let Some(process) = &self.process {
             process.refresh();
         }
-        exposition::text(&self.families, self.registry.gather(), self.started)
+        let mut gathered = self.registry.gather();
+        if let Some(store) = &self.store {
+            gathered.extend(store.collect());
+        }
+        exposition::text(&self.families, gathered, self.started)
     }
 
     /// The JSON of `/metrics` at the instant `now`.

@@ -12,9 +12,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use activekg_index::{GraphState, IndexError, TextDoc, TextOp, VectorOp};
-use activekg_storage::changes::{ChangeKind, ChangeRecord, TRIM_MAX, trim_changes};
+use activekg_storage::changes::{self, ChangeKind, ChangeRecord, Retention, TRIM_MAX, Tail};
 use activekg_storage::ids::{NodeId, TenantId};
 use activekg_storage::tables::graph::{NODES, NodeRecord, VECTORS, VectorRecord};
+use activekg_storage::time::Clock;
 use activekg_storage::{ReadTx, Readable, Scan, Seq, StorageError, Store, WriteTx};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
@@ -24,6 +25,8 @@ use super::facts;
 use super::indexes::{Indexes, Opened};
 use crate::graph::{self, Node, text};
 
+/// The name under which the log knows the indexes.
+const CONSUMER: &str = "indexes";
 /// Changes applied in one step.
 const STEP: usize = 4096;
 /// Changes that are committed without anybody waiting for them.
@@ -129,6 +132,7 @@ impl Indexer {
         store: Arc<Store>,
         indexes: Arc<Indexes>,
         opened: Opened,
+        clock: Arc<dyn Clock>,
     ) -> std::io::Result<Self> {
         let rebuilding = opened.text.is_none() || opened.vectors.is_none();
         let state =
@@ -144,6 +148,7 @@ impl Indexer {
             changed: store.watch_seq(),
             runtime: Handle::current(),
             store,
+            clock,
             indexes: indexes.clone(),
             shared: shared.clone(),
             applied: Progress::default(),
@@ -178,6 +183,14 @@ impl Indexer {
     }
 }
 
+/// A position from which the log can be followed: `seq`, if there is one and everything after it is
+/// kept.
+fn followable(tx: &ReadTx, seq: Option<Seq>) -> Result<Option<Seq>, StorageError> {
+    let Some(seq) = seq else { return Ok(None) };
+    let kept = matches!(changes::tail(tx, seq, 0)?, Tail::Entries(_));
+    Ok(kept.then_some(seq))
+}
+
 /// Builds the vector graph whenever the vector index asks for one.
 fn build_graphs(indexes: &Indexes, shared: &Shared) {
     const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -197,6 +210,7 @@ fn build_graphs(indexes: &Indexes, shared: &Shared) {
 /// The thread's own state.
 struct Follower {
     store: Arc<Store>,
+    clock: Arc<dyn Clock>,
     changed: watch::Receiver<Seq>,
     runtime: Handle,
     indexes: Arc<Indexes>,
@@ -214,6 +228,9 @@ struct Follower {
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
 enum StepError {
+    /// The log was cut while this waited; only a whole rebuild helps.
+    #[error("changes after {0} are gone from the log")]
+    Missed(Seq),
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error(transparent)]
@@ -238,7 +255,10 @@ impl Follower {
                     error!("could not index changes: {error}");
                     // A text index that failed is back at its last commit.
                     let text = self.indexes.text.committed_seq().map(Seq);
-                    begun &= text.is_some();
+                    if begun {
+                        opened.vectors = Some(self.applied.vectors);
+                    }
+                    begun &= text.is_some() && !matches!(error, StepError::Missed(_));
                     opened.text = text;
                     self.applied.text = text.unwrap_or_default();
                     self.uncommitted = 0;
@@ -285,11 +305,8 @@ impl Follower {
         // In this order, so that the snapshot holds every change up to `last`.
         let last = self.store.last_seq();
         let tx = self.store.read()?;
-        let oldest = tx.oldest_seq()?;
-        let kept = |seq: Seq| oldest.is_none_or(|oldest| oldest.get() <= seq.get() + 1);
-        let followable = |seq: Seq| seq <= last && kept(seq);
-        let text = opened.text.filter(|seq| followable(*seq));
-        let vectors = opened.vectors.filter(|seq| followable(*seq));
+        let text = followable(&tx, opened.text)?;
+        let vectors = followable(&tx, opened.vectors)?;
         self.applied = Progress { text: text.unwrap_or(last), vectors: vectors.unwrap_or(last) };
         if text.is_none() || vectors.is_none() {
             self.rebuild(&tx, text.is_none(), vectors.is_none())?;
@@ -333,7 +350,9 @@ impl Follower {
     fn step(&mut self) -> Result<bool, StepError> {
         let tx = self.store.read()?;
         let from = self.applied.text.min(self.applied.vectors);
-        let changes = tx.changes_after(from, STEP)?;
+        let Tail::Entries(changes) = changes::tail(&tx, from, STEP)? else {
+            return Err(StepError::Missed(from));
+        };
         let n = changes.len();
         if let Some((last, _)) = changes.last() {
             let last = *last;
@@ -390,11 +409,19 @@ impl Follower {
         self.indexes.text.sync()?;
         self.indexes.vectors.commit(self.applied.vectors.get())?;
         self.unsynced = None;
+        if self.store.fault().is_some() {
+            // The log cannot be shortened; nothing is added to it either.
+            return Ok(());
+        }
         let text = self.indexes.text.synced_seq().map_or(Seq(0), Seq);
-        let keep_from = text.min(self.applied.vectors);
+        let done = text.min(self.applied.vectors);
+        let now = self.clock.now();
         loop {
-            let trim = move |tx: &mut WriteTx<'_>| trim_changes(tx, keep_from);
-            if self.store.write_blocking(trim)?.value < TRIM_MAX {
+            let shorten = move |tx: &mut WriteTx<'_>| {
+                changes::checkpoint(tx, CONSUMER, done, now)?;
+                changes::trim(tx, Retention::default())
+            };
+            if self.store.write_blocking(shorten)?.value < TRIM_MAX {
                 return Ok(());
             }
         }
@@ -484,7 +511,7 @@ fn gather(
 }
 
 /// The words and facts of a node.
-fn document(node: &Node) -> TextDoc {
+pub(super) fn document(node: &Node) -> TextDoc {
     TextDoc {
         id: node.id.as_u128(),
         tenant: node.tenant.as_str().to_owned(),

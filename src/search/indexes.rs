@@ -1,6 +1,6 @@
 //! The two derived indexes, as files beside the store.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use activekg_index::{GraphState, IndexError, TextIndex, TextOptions, VectorOptions, VectorSet};
 use activekg_storage::Seq;
@@ -29,6 +29,7 @@ impl Indexes {
     ///
     /// When a fresh index cannot be made either.
     pub fn open(dir: &Path, vectors: VectorOptions) -> Result<(Self, Opened), IndexError> {
+        make_place(dir)?;
         let (text_dir, vectors_dir) = (dir.join("text"), dir.join("vectors"));
         let open_text = || TextIndex::open(&text_dir, TextOptions::default());
         let (text, text_seq) = or_fresh("text", &text_dir, open_text)?;
@@ -42,23 +43,43 @@ impl Indexes {
 /// What `open` gives, the second time in an empty folder if the first finds damage.
 fn or_fresh<T>(
     what: &str,
-    dir: &PathBuf,
+    dir: &Path,
     open: impl Fn() -> Result<T, IndexError>,
 ) -> Result<T, IndexError> {
+    make_place(dir)?;
     match open() {
         Err(IndexError::Damaged { reason, .. }) => {
             warn!(path = %dir.display(), "{what} index is damaged and will be rebuilt: {reason}");
-            let aside = dir.with_extension("damaged");
-            let io = |error| IndexError::Io(error);
-            if aside.exists() {
-                std::fs::remove_dir_all(&aside).map_err(io)?;
-            }
-            if dir.exists() {
-                std::fs::rename(dir, &aside).map_err(io)?;
-            }
+            move_aside(dir)?;
             open()
         }
         opened => opened,
+    }
+}
+
+/// Moves what is no folder, but has the name of one, out of the way.
+fn make_place(dir: &Path) -> Result<(), IndexError> {
+    match std::fs::symlink_metadata(dir) {
+        Ok(_) if !dir.is_dir() => {
+            warn!(path = %dir.display(), "moved aside: a folder of indexes belongs here");
+            move_aside(dir)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Gives what is at `path` another name, in place of what had that.
+fn move_aside(path: &Path) -> Result<(), IndexError> {
+    let aside = path.with_extension("damaged");
+    let gone = match std::fs::symlink_metadata(&aside) {
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(&aside),
+        Ok(_) => std::fs::remove_file(&aside),
+        Err(_) => Ok(()),
+    };
+    gone.map_err(IndexError::Io)?;
+    match std::fs::rename(path, &aside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(IndexError::Io(error)),
+        _ => Ok(()),
     }
 }
 

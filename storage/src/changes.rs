@@ -1,7 +1,11 @@
 //! The change log: what happened to which node, in the order of the commits.
 //!
-//! Whatever is derived from the store follows this log and remembers how far it came. An entry says
-//! only that a node changed; the follower reads the node as it is now.
+//! Whatever is derived from the store follows this log ([`tail`]) and says from time to time how far
+//! it came ([`checkpoint`]), which is how far the log may be shortened ([`trim`]). An entry says only
+//! that a node changed; the follower reads the node as it is now.
+
+mod consumers;
+mod retention;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,14 +13,19 @@ use crate::codec::Record;
 use crate::error::StorageError;
 use crate::ids::{NodeId, Seq, TenantId};
 use crate::read::Readable;
-use crate::table::{Scan, Table};
+use crate::table::{Scan, Table, TableInfo};
 use crate::time::UnixMicros;
-use crate::write::WriteTx;
 
 /// (seq) -> change. Upwards from a follower's position; the ends give the oldest and newest number.
 ///
 /// Not tenant-owned: followers read it whole, in order.
 pub const CHANGES: Table<(Seq,), ChangeRecord> = Table::new("changes");
+
+pub(crate) const TABLES: &[TableInfo] =
+    &[TableInfo::of(&CHANGES), TableInfo::of(&consumers::CONSUMERS)];
+
+pub use consumers::{Consumer, checkpoint, consumers, retire};
+pub use retention::{Retention, TRIM_MAX, trim};
 
 /// An entry of the change log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +42,7 @@ impl Record for ChangeRecord {
     const FORMAT: u8 = 1;
 }
 
-/// What [`WriteTx::log`] takes.
+/// What [`WriteTx::log`](crate::WriteTx::log) takes.
 pub type Change = ChangeRecord;
 
 /// What happened to a node. Variants are stored by position: new ones go last.
@@ -59,91 +68,42 @@ impl ChangeKind {
     }
 }
 
-pub(crate) fn after(
-    tx: &(impl Readable + ?Sized),
-    seq: Seq,
-    limit: usize,
-) -> Result<Vec<(Seq, ChangeRecord)>, StorageError> {
-    let rows = tx.scan(&CHANGES, Scan::all().after(&seq))?;
-    rows.take(limit).map(|row| row.map(|((seq,), change)| (seq, change))).collect()
+/// What a follower finds after its position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tail {
+    /// The next entries, oldest first; none if it has seen them all.
+    Entries(Vec<(Seq, ChangeRecord)>),
+    /// Entries it has not seen are gone: it must start over from the rows, and go on from the
+    /// newest number of the snapshot it reads them in.
+    Missed,
 }
 
-pub(crate) fn newest(tx: &(impl Readable + ?Sized)) -> Result<Seq, StorageError> {
+/// Up to `limit` entries after `seq`. A position beyond the newest entry is one of another store,
+/// and has missed everything.
+///
+/// # Errors
+///
+/// As for every read.
+pub fn tail(tx: &(impl Readable + ?Sized), seq: Seq, limit: usize) -> Result<Tail, StorageError> {
+    let next = seq.next();
+    let oldest = tx.first(&CHANGES, Scan::all())?.map_or(Seq(1), |((oldest,), _)| oldest);
+    if next < oldest || seq > newest(tx)? {
+        return Ok(Tail::Missed);
+    }
+    let rows = tx.scan(&CHANGES, Scan::all().after(&seq))?;
+    let entries = rows.take(limit).map(|row| row.map(|((seq,), change)| (seq, change)));
+    entries.collect::<Result<_, _>>().map(Tail::Entries)
+}
+
+/// The newest number in the log, 0 if nothing was ever logged.
+///
+/// # Errors
+///
+/// As for every read.
+pub fn newest(tx: &(impl Readable + ?Sized)) -> Result<Seq, StorageError> {
     let last = tx.last(&CHANGES, Scan::all())?;
     Ok(last.map_or(Seq(0), |((seq,), _)| seq))
 }
 
-pub(crate) fn oldest(tx: &(impl Readable + ?Sized)) -> Result<Option<Seq>, StorageError> {
-    let first = tx.first(&CHANGES, Scan::all())?;
-    Ok(first.map(|((seq,), _)| seq))
-}
-
-/// Most entries removed by one call of [`trim_changes`].
-pub const TRIM_MAX: usize = 10_000;
-
-/// Removes entries up to and including `up_to`, at most [`TRIM_MAX`] of them, and returns how many
-/// there were. The newest entry always stays: it is what the next number is counted from.
-///
-/// # Errors
-///
-/// As for every read, or a fault of the disk.
-pub fn trim_changes(tx: &mut WriteTx<'_>, up_to: Seq) -> Result<usize, StorageError> {
-    let end = up_to.next().min(tx.seq());
-    let rows = tx.scan(&CHANGES, Scan::all().until(&end))?;
-    let gone: Vec<(Seq,)> =
-        rows.take(TRIM_MAX).map(|row| row.map(|(key, _)| key)).collect::<Result<_, _>>()?;
-    for key in &gone {
-        tx.remove(&CHANGES, key)?;
-    }
-    Ok(gone.len())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::testing;
-
-    fn change(number: u128) -> Change {
-        Change {
-            at: UnixMicros(1),
-            tenant: TenantId::shared(),
-            kind: ChangeKind::NodeText(NodeId::from_u128(number)),
-        }
-    }
-
-    #[test]
-    fn followers_page_through_and_trimming_keeps_the_count() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = testing::open(dir.path());
-        assert_eq!(store.last_seq(), Seq(0));
-        assert_eq!(store.read().unwrap().oldest_seq().unwrap(), None);
-        for number in 1..=5 {
-            let seq = testing::write(&store, move |tx| tx.log(change(number)));
-            assert_eq!(seq, Seq(number as u64));
-        }
-        let page = store.read().unwrap().changes_after(Seq(2), 2).unwrap();
-        assert_eq!(page, [(Seq(3), change(3)), (Seq(4), change(4))]);
-
-        assert_eq!(testing::write(&store, |tx| trim_changes(tx, Seq(3))), 3);
-        assert_eq!(store.read().unwrap().oldest_seq().unwrap(), Some(Seq(4)));
-        assert_eq!(testing::write(&store, |tx| trim_changes(tx, Seq(99))), 1);
-        drop(store);
-
-        let store = testing::open(dir.path());
-        assert_eq!(store.last_seq(), Seq(5));
-        assert_eq!(testing::write(&store, |tx| tx.log(change(6))), Seq(6));
-    }
-
-    #[test]
-    fn a_failed_change_leaves_no_entry_and_no_gap() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = testing::open(dir.path());
-        let failed = store.write_blocking(|tx| {
-            tx.log(change(1))?;
-            Err::<(), _>(StorageError::Closed)
-        });
-        assert!(matches!(failed, Err(StorageError::Closed)));
-        assert_eq!(store.last_seq(), Seq(0));
-        assert_eq!(testing::write(&store, |tx| tx.log(change(2))), Seq(1));
-    }
-}
+mod tests;

@@ -21,10 +21,23 @@ const HEADER: usize = 5;
 const CONFIG: Configuration<LittleEndian, Varint, Limit<VALUE_MAX>> =
     bincode::config::standard().with_limit::<VALUE_MAX>();
 
+/// Largest small body, in bytes.
+const SMALL: usize = 4 << 10;
+
+/// For small bodies: a text in one may claim a length, and gets the memory for it, before it is
+/// found to be cut short. No honest byte counts for more than the 16 of the widest integer.
+const SMALL_CONFIG: Configuration<LittleEndian, Varint, Limit<{ 16 * SMALL }>> =
+    bincode::config::standard().with_limit::<{ 16 * SMALL }>();
+
 /// A value kept in a table.
 pub trait Record: Serialize + DeserializeOwned {
     /// Changes with the encoded shape; a bump comes with a migration.
     const FORMAT: u8;
+
+    /// The version of the key that opens what is sealed in it, if anything is.
+    fn key_version(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// Keys that say all there is to say.
@@ -63,20 +76,31 @@ pub(crate) fn encode<V: Record>(key: &[u8], record: &V) -> Result<Vec<u8>, Inval
     Ok(bytes)
 }
 
-/// The record that `bytes`, found under `key`, hold.
-pub(crate) fn decode<V: Record>(key: &[u8], bytes: &[u8]) -> Result<V, InvalidValue> {
+/// The format and the body in `bytes`, found under `key`: whether the checksum fits, whatever the
+/// format.
+pub(crate) fn open<'a>(key: &[u8], bytes: &'a [u8]) -> Result<(u8, &'a [u8]), InvalidValue> {
     let Some((&[format, ref sum @ ..], body)) = bytes.split_first_chunk::<HEADER>() else {
         return Err(InvalidValue::Short(bytes.len()));
     };
     if checksum(key, format, body) != u32::from_le_bytes(*sum) {
         return Err(InvalidValue::Checksum);
     }
+    Ok((format, body))
+}
+
+/// The record that `bytes`, found under `key`, hold.
+pub(crate) fn decode<V: Record>(key: &[u8], bytes: &[u8]) -> Result<V, InvalidValue> {
+    let (format, body) = open(key, bytes)?;
     // After the checksum, so that damage is called damage and not a format from the future.
     if format != V::FORMAT {
         return Err(InvalidValue::Format { found: format, expected: V::FORMAT });
     }
-    let (Compat(record), read) = bincode::decode_from_slice::<Compat<V>, _>(body, CONFIG)
-        .map_err(|error| InvalidValue::Body(error.to_string()))?;
+    let decoded = if body.len() <= SMALL {
+        bincode::decode_from_slice::<Compat<V>, _>(body, SMALL_CONFIG)
+    } else {
+        bincode::decode_from_slice::<Compat<V>, _>(body, CONFIG)
+    };
+    let (Compat(record), read) = decoded.map_err(|error| InvalidValue::Body(error.to_string()))?;
     if read < body.len() {
         return Err(InvalidValue::Trailing(body.len() - read));
     }

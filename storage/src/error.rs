@@ -11,6 +11,17 @@ pub enum StorageError {
         /// What the disk or the store below said; for the log, not for clients.
         reason: String,
     },
+    /// The disk is full. Nothing was written, and nothing is but by changes that make room, until
+    /// there is space again; then writes go on by themselves.
+    #[error("Insufficient storage at {path}: {free} bytes free, {needed} needed")]
+    Full {
+        /// The data directory.
+        path: String,
+        /// Bytes free there.
+        free: u64,
+        /// Bytes that must be free.
+        needed: u64,
+    },
     /// The store was closed; the process is going down.
     #[error("the store is closed")]
     Closed,
@@ -51,7 +62,9 @@ impl StorageError {
     /// The answer to every write after this error.
     pub(crate) fn lasting(self) -> StorageError {
         match self {
-            StorageError::Unavailable { .. } | StorageError::Closed => self,
+            StorageError::Unavailable { .. } | StorageError::Full { .. } | StorageError::Closed => {
+                self
+            }
             other => StorageError::unavailable(other),
         }
     }

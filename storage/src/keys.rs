@@ -10,6 +10,9 @@ use crate::time::UnixMicros;
 
 /// A key of a table, or one component of it.
 pub trait Key: Sized + Clone {
+    /// A tenant is a part of it.
+    const TENANT: bool = false;
+
     /// Appends the bytes.
     fn encode(&self, out: &mut Vec<u8>);
 
@@ -104,6 +107,8 @@ impl Key for String {
 }
 
 impl Key for TenantId {
+    const TENANT: bool = true;
+
     fn encode(&self, out: &mut Vec<u8>) {
         encode_text(self.as_str(), out);
     }
@@ -178,6 +183,8 @@ uuid_key!(NodeId, EventId, JobId);
 macro_rules! tuple_key {
     ($($part:ident . $index:tt),+) => {
         impl<$($part: Key),+> Key for ($($part,)+) {
+            const TENANT: bool = $($part::TENANT)||+;
+
             fn encode(&self, out: &mut Vec<u8>) {
                 $(self.$index.encode(out);)+
             }

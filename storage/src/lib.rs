@@ -24,32 +24,55 @@
 //! # }
 //! ```
 
+pub mod backup;
+pub mod blob;
 pub mod changes;
+pub mod check;
 pub mod codec;
+pub mod compact;
+mod consistency;
+pub mod crypt;
 mod error;
 pub mod ids;
 pub mod keys;
+mod load;
+mod migrate;
+mod offline;
 mod open;
 mod opened;
+mod pages;
 pub mod queue;
 mod read;
+mod readers;
+pub mod repair;
+mod restore;
+pub mod scrub;
+mod space;
 mod stats;
 mod store;
 mod table;
 pub mod tables;
 pub mod time;
+mod walk;
 mod write;
 mod writer;
 
+pub use blob::{BlobId, Blobs};
 pub use changes::{Change, ChangeKind, ChangeRecord};
 pub use codec::Record;
+pub use consistency::{Disagreement, Isolation};
 pub use error::StorageError;
 pub use ids::{EventId, JobId, NodeId, Seq, TenantId};
-pub use open::{FORMAT, OpenError};
+pub use offline::{Offline, Pages};
+pub use open::{FORMAT, OpenError, Recovery};
 pub use read::{ReadTx, Readable, Rows};
-pub use stats::StoreStats;
+pub use readers::ReaderStats;
+#[doc(hidden)]
+pub use space::Holder;
+pub use stats::{Histogram, StoreStats};
 pub use store::{Store, StoreOptions};
-pub use table::{Scan, Table};
+pub use table::{Scan, Table, TableInfo};
 pub use time::{Clock, ManualClock, SystemClock, UnixMicros};
+pub use walk::{DamagedRow, TableReport};
 pub use write::WriteTx;
 pub use writer::Committed;

@@ -1,19 +1,33 @@
 //! Durable queues: named, leased, retried, in the same transactions as everything else.
 //!
-//! - An item is **ready**, **delayed** until an instant, **leased** to a worker until an instant, or
-//!   **dead**. It vanishes when it is acknowledged, and not before.
-//! - Ready items of a tenant are leased in the order they became ready, tenants take turns.
+//! - An item is **ready**, **delayed** until an instant, **leased** to a worker until an instant,
+//!   **held** until its tenant's items are released, or **dead**. It vanishes when it is
+//!   acknowledged, and not before.
+//! - Items get a number as they come, their order. Ready items of a tenant are leased in it, those
+//!   that were delayed, held or given back among them; tenants take turns.
 //! - A queue holds one live (not dead) item per tenant and key. Enqueueing another replaces its
-//!   payload; if a worker has it just then, the new payload waits and is run after that.
-//! - An attempt counts when it is leased. Giving an item back, or losing it to the end of the
-//!   process, uncounts it; failing it, or letting the lease lapse, does not.
+//!   payload, which begins afresh in the old place; if a worker has the item just then, the new
+//!   payload waits and is run after that. One whose [`Rank`] is lower than that of the payload it
+//!   would replace is older news and is ignored.
+//! - An attempt counts when it fails or its lease lapses. Giving an item back, holding it, or
+//!   losing it to the end of the process does not count.
+//! - Items that were leased when the process ended are run first and one at a time: any of them
+//!   may be what ended it.
 //! - Depths are counters kept by the transactions that move items, hence exact.
 //!
-//! Work may be run twice: a worker that lost its lease finds out when it acknowledges.
+//! Work may be run twice: a worker that lost its lease finds out when it acknowledges. Every
+//! operation that takes many items at once costs less than as many operations.
 
+mod audit;
+mod books;
 mod dead;
+mod enqueue;
+mod hold;
 mod lease;
-mod record;
+mod look;
+mod purge;
+pub(crate) mod record;
+mod recover;
 mod retry;
 mod settle;
 
@@ -21,19 +35,25 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::StorageError;
 use crate::ids::{JobId, TenantId};
-use crate::read::Readable;
-use crate::table::Scan;
 use crate::time::UnixMicros;
-use crate::write::WriteTx;
-use record::{
-    DELAYED, Item, JOBS, JobRecord, KEYS, LEASES, Payload, Place, QueueName, QueueRecord,
-};
 
-pub use dead::{DeadJob, clear_dead, clear_dead_of, dead, replay_dead};
-pub use lease::{CRASH_LOOP, CRASHES_MAX, PROMOTE_MAX, Recovered, lease, recover, release, renew};
-pub use settle::{ack, bury, fail};
+pub(crate) use audit::derived;
+pub(crate) use record::TABLES;
+
+pub use dead::{
+    DeadFilter, DeadJob, DeadReason, Replayed, clear_dead, clear_dead_of, dead, replay_dead,
+};
+pub use enqueue::{JOB_KEY_MAX, PAYLOAD_MAX, admit, enqueue, enqueue_all, remove_by_key};
+pub use hold::{hold_ready, pause, release_held, resume};
+pub use lease::{PROMOTE_MAX, lease};
+pub use look::{
+    End, PEEK_MAX, Peeked, QueueStats, depths, is_live, next_due, peek, pending, stats,
+    stats_by_tenant, tenant_pending, tenant_stats,
+};
+pub use purge::{Purge, Purged, purge};
+pub use recover::{CRASH_LOOP, CRASHES_MAX, Recovered, recover};
+pub use settle::{ack, ack_all, bury, fail, hold, release, renew};
 
 /// A queue, as a constant of whoever uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +68,56 @@ pub struct QueueDef {
     pub backoff_base: Duration,
     /// Longest wait after any.
     pub backoff_cap: Duration,
+    /// Most dead items kept, of all tenants together; the oldest go first.
+    pub dead_max: u64,
+    /// How long a dead item is kept.
+    pub dead_age: Duration,
+}
+
+impl QueueDef {
+    /// The queue `name` with leases of 300 s, 5 attempts, waits of 10 s to 300 s between them, and
+    /// 10,000 dead items kept for 30 days.
+    #[must_use]
+    pub const fn named(name: &'static str) -> QueueDef {
+        QueueDef {
+            name,
+            lease: Duration::from_secs(300),
+            max_attempts: 5,
+            backoff_base: Duration::from_secs(10),
+            backoff_cap: Duration::from_secs(300),
+            dead_max: 10_000,
+            dead_age: Duration::from_secs(30 * 24 * 3600),
+        }
+    }
+}
+
+/// How new a payload is among those for one key, by whoever made it: bytes that compare as the
+/// versions do, at most [`Rank::MAX`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Rank(#[serde(with = "crate::codec::bytes")] Vec<u8>);
+
+impl Rank {
+    /// Longest rank, in bytes.
+    pub const MAX: usize = 64;
+
+    /// The rank with these bytes, as far as [`Rank::MAX`].
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Rank {
+        Rank(bytes[..bytes.len().min(Rank::MAX)].to_vec())
+    }
+
+    /// The rank that compares with others made this way as the numbers do.
+    #[must_use]
+    pub fn of_number(number: u64) -> Rank {
+        Rank(number.to_be_bytes().to_vec())
+    }
 }
 
 /// What goes into a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewJob {
-    /// The item's name.
+    /// The item's name. Nothing depends on its being unique but those who look for it.
     pub id: JobId,
     /// Whose work it is.
     pub tenant: TenantId,
@@ -61,7 +125,10 @@ pub struct NewJob {
     pub key: Option<String>,
     /// What the worker is told.
     pub payload: Vec<u8>,
-    /// Not before this instant.
+    /// How new the payload is, among those with the same key. Without one, or beside one without,
+    /// what comes later is newer.
+    pub rank: Option<Rank>,
+    /// Not before this instant. Does not delay what follows a leased item.
     pub run_at: Option<UnixMicros>,
     /// The present.
     pub now: UnixMicros,
@@ -72,9 +139,42 @@ pub struct NewJob {
 pub enum Enqueued {
     /// It is in the queue.
     New(JobId),
-    /// This item with the same key, or of the same name, was already there. With the same key it
-    /// took over the payload, and a delayed one the earlier time; see the module's text.
+    /// This item with the same key was already there. It took over the payload, and a delayed one
+    /// the earlier time; see the module's text.
     Existing(JobId),
+    /// This item with the same key was already there with a payload of higher rank, and is as it
+    /// was.
+    Superseded(JobId),
+}
+
+impl Enqueued {
+    /// The item that is in the queue now.
+    #[must_use]
+    pub fn id(self) -> JobId {
+        match self {
+            Enqueued::New(id) | Enqueued::Existing(id) | Enqueued::Superseded(id) => id,
+        }
+    }
+}
+
+/// How many live items there may be; see [`admit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Caps {
+    /// In the queue.
+    pub queue: Option<u64>,
+    /// Of one tenant.
+    pub tenant: Option<u64>,
+}
+
+/// What there is no room for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Any more items.
+    #[error("the queue is full")]
+    Queue,
+    /// More items of this tenant.
+    #[error("the queue is full for tenant {0}")]
+    Tenant(TenantId),
 }
 
 /// An item in the hands of a worker.
@@ -92,8 +192,22 @@ pub struct Leased {
     pub attempt: u32,
     /// How often the process ended while this item was leased.
     pub crashes: u32,
-    /// Tells this lease from every other.
-    pub token: u64,
+    /// When the item was enqueued.
+    pub enqueued_at: UnixMicros,
+    /// The lease's number, shared by items taken at the same time.
+    token: u64,
+    /// The item's number.
+    order: u64,
+    /// When another may take the item.
+    until: UnixMicros,
+}
+
+impl Leased {
+    /// When the lease ends, unless it is renewed.
+    #[must_use]
+    pub fn until(&self) -> UnixMicros {
+        self.until
+    }
 }
 
 /// What became of a failed item.
@@ -110,16 +224,50 @@ pub enum Outcome {
     LeaseLost,
 }
 
-/// How many items of a queue are in which state.
+/// Where an item stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Can be leased.
+    Ready,
+    /// Waits for an instant.
+    Delayed,
+    /// Is with a worker.
+    Leased,
+    /// Is put aside until its tenant's items are released.
+    Held,
+    /// Was given up.
+    Dead,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [State; 5] =
+        [State::Ready, State::Delayed, State::Leased, State::Held, State::Dead];
+
+    /// The state as a word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Ready => "ready",
+            State::Delayed => "delayed",
+            State::Leased => "leased",
+            State::Held => "held",
+            State::Dead => "dead",
+        }
+    }
+}
+
+/// How many items are in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Depths {
-    /// Can be leased. Items that have come due since the latest lease are still counted where they
-    /// were.
+    /// Can be leased.
     pub ready: u64,
     /// Wait for an instant.
     pub delayed: u64,
     /// Are with workers.
     pub leased: u64,
+    /// Are put aside.
+    pub held: u64,
     /// Were given up.
     pub dead: u64,
 }
@@ -128,159 +276,6 @@ impl Depths {
     /// All but the dead.
     #[must_use]
     pub fn live(&self) -> u64 {
-        self.ready + self.delayed + self.leased
+        self.ready + self.delayed + self.leased + self.held
     }
-}
-
-/// Puts `job` into the queue, unless a live item has its key.
-///
-/// # Errors
-///
-/// As for every read, [`StorageError::TooLarge`], or a fault of the disk.
-pub fn enqueue(
-    tx: &mut WriteTx<'_>,
-    def: &QueueDef,
-    job: NewJob,
-) -> Result<Enqueued, StorageError> {
-    let NewJob { id, tenant, key, payload, run_at, now } = job;
-    let run_at = run_at.filter(|run_at| *run_at > now);
-    let queue = QueueName::of(def);
-    if let Some(key) = &key
-        && let Some(live) = tx.get(&KEYS, &(tenant.clone(), queue.clone(), key.clone()))?
-    {
-        let item = Item::load(tx, def, &tenant, live)?;
-        replace(tx, def, item, payload, run_at)?;
-        return Ok(Enqueued::Existing(live));
-    }
-    if tx.contains(&JOBS, &(tenant.clone(), queue.clone(), id))? {
-        return Ok(Enqueued::Existing(id));
-    }
-    let mut state = QueueRecord::load(tx, def)?;
-    if let Some(key) = &key {
-        tx.put(&KEYS, &(tenant.clone(), queue, key.clone()), &id)?;
-    }
-    let order = state.number();
-    let place = run_at.map_or(Place::Ready, |run_at| Place::Delayed { run_at });
-    let job = JobRecord::new(key, payload, order, now, place);
-    let mut item = Item { id, tenant, job };
-    item.count_pending(tx, def, 1)?;
-    item.put_in(tx, def, &mut state, place)?;
-    state.save(tx, def)?;
-    tx.wake(def.name);
-    Ok(Enqueued::New(id))
-}
-
-/// Gives the live `item` a newer payload.
-fn replace(
-    tx: &mut WriteTx<'_>,
-    def: &QueueDef,
-    mut item: Item,
-    payload: Vec<u8>,
-    run_at: Option<UnixMicros>,
-) -> Result<(), StorageError> {
-    let to = match item.job.place {
-        // Its worker may have read what has changed since: run it once more afterwards.
-        Place::Leased { .. } => {
-            item.job.successor = Some(Payload(payload));
-            return item.save(tx, def);
-        }
-        Place::Delayed { run_at: then } => match run_at {
-            Some(run_at) => Place::Delayed { run_at: run_at.min(then) },
-            None => Place::Ready,
-        },
-        Place::Ready => Place::Ready,
-        Place::Dead { .. } => return Err(item.corrupt("a dead item has a live key")),
-    };
-    item.job.payload = payload;
-    if to == item.job.place {
-        return item.save(tx, def);
-    }
-    let mut state = QueueRecord::load(tx, def)?;
-    item.take_out(tx, def, &mut state)?;
-    item.job.order = state.number();
-    item.put_in(tx, def, &mut state, to)?;
-    state.save(tx, def)?;
-    tx.wake(def.name);
-    Ok(())
-}
-
-/// Removes the live item with `key`, even from under a worker; false if there is none.
-///
-/// # Errors
-///
-/// As for every read, or a fault of the disk.
-pub fn remove_by_key(
-    tx: &mut WriteTx<'_>,
-    def: &QueueDef,
-    tenant: &TenantId,
-    key: &str,
-) -> Result<bool, StorageError> {
-    let row = (tenant.clone(), QueueName::of(def), key.to_owned());
-    let Some(id) = tx.get(&KEYS, &row)? else {
-        return Ok(false);
-    };
-    let item = Item::load(tx, def, tenant, id)?;
-    let mut state = QueueRecord::load(tx, def)?;
-    item.remove(tx, def, &mut state)?;
-    state.save(tx, def)?;
-    Ok(true)
-}
-
-/// Whether a live item has `key`.
-///
-/// # Errors
-///
-/// As for every read.
-pub fn is_live(
-    tx: &impl Readable,
-    def: &QueueDef,
-    tenant: &TenantId,
-    key: &str,
-) -> Result<bool, StorageError> {
-    tx.contains(&KEYS, &(tenant.clone(), QueueName::of(def), key.to_owned()))
-}
-
-/// How many items are in which state.
-///
-/// # Errors
-///
-/// As for every read.
-pub fn depths(tx: &impl Readable, def: &QueueDef) -> Result<Depths, StorageError> {
-    QueueRecord::load(tx, def).map(|state| state.depths)
-}
-
-/// How many live items the queue holds.
-///
-/// # Errors
-///
-/// As for every read.
-pub fn pending(tx: &impl Readable, def: &QueueDef) -> Result<u64, StorageError> {
-    depths(tx, def).map(|depths| depths.live())
-}
-
-/// How many live items of `tenant` the queue holds.
-///
-/// # Errors
-///
-/// As for every read.
-pub fn tenant_pending(
-    tx: &impl Readable,
-    def: &QueueDef,
-    tenant: &TenantId,
-) -> Result<u64, StorageError> {
-    let key = (tenant.clone(), QueueName::of(def));
-    Ok(tx.get(&record::PENDING, &key)?.unwrap_or(0))
-}
-
-/// When the next delayed item or lease comes due; that may be in the past.
-///
-/// # Errors
-///
-/// As for every read.
-pub fn next_due(tx: &impl Readable, def: &QueueDef) -> Result<Option<UnixMicros>, StorageError> {
-    let queue = (QueueName::of(def),);
-    let delayed = tx.first(&DELAYED, Scan::prefix(&queue))?;
-    let lapsing = tx.first(&LEASES, Scan::prefix(&queue))?;
-    let due = [delayed, lapsing].into_iter().flatten();
-    Ok(due.map(|((_, at, _), _)| at).min())
 }

@@ -4,20 +4,21 @@ use std::marker::PhantomData;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use redb::{AccessGuard, ReadableTable, TableDefinition};
+use redb::{AccessGuard, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle};
 
-use crate::changes::{self, ChangeRecord};
 use crate::codec::{self, Record};
-use crate::error::{StorageError, panic_message};
-use crate::ids::Seq;
+use crate::error::{StorageError, WHOLE, panic_message};
 use crate::keys::{self, Key};
 use crate::opened::Opened;
-use crate::table::{Scan, Table};
+use crate::readers::Reader;
+use crate::table::{Scan, Table, TableInfo};
+use crate::tables;
 
 /// The type of every table as the layer below sees it; order is byte order.
 pub(crate) type Bytes = &'static [u8];
 
-pub(crate) const fn definition(name: &'static str) -> TableDefinition<'static, Bytes, Bytes> {
+pub(crate) fn definition(name: &'static str) -> TableDefinition<'static, Bytes, Bytes> {
+    debug_assert!(tables::find(name).is_some(), "{name} is not among tables::all()");
     TableDefinition::new(name)
 }
 
@@ -133,23 +134,6 @@ pub trait Readable: source::Source {
         rows.reversed = true;
         rows.next().transpose()
     }
-
-    /// Up to `limit` entries of the change log after `seq`, oldest first.
-    ///
-    /// A follower whose position is before [`oldest_seq`](Readable::oldest_seq) by more than one
-    /// has missed entries that are gone, and must start over from the rows.
-    fn changes_after(
-        &self,
-        seq: Seq,
-        limit: usize,
-    ) -> Result<Vec<(Seq, ChangeRecord)>, StorageError> {
-        changes::after(self, seq, limit)
-    }
-
-    /// The oldest number still in the change log, `None` if nothing was ever logged.
-    fn oldest_seq(&self) -> Result<Option<Seq>, StorageError> {
-        changes::oldest(self)
-    }
 }
 
 /// The rows of a [`Readable::scan`].
@@ -235,6 +219,36 @@ fn decode_row<K: Key, V: Record>(
     Ok((key, value))
 }
 
+/// The rows of a [`ReadTx::rows`]: key and value.
+pub(crate) struct RawRows<'a> {
+    table: &'static str,
+    rows: Option<redb::Range<'a, Bytes, Bytes>>,
+    left: Left,
+}
+
+impl Iterator for RawRows<'_> {
+    type Item = Result<(Vec<u8>, Vec<u8>), StorageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let table = self.table;
+        let rows = self.rows.as_mut()?;
+        let left = &mut self.left;
+        let step = guarded(table, || rows.next().transpose()).and_then(|row| {
+            let Some((key, value)) = row else { return Ok(None) };
+            let row = caught(table, || (key.value().to_vec(), value.value().to_vec()))?;
+            if left.pass(&row.0, false) {
+                Ok(Some(row))
+            } else {
+                Err(StorageError::corrupt(table, "rows are out of order"))
+            }
+        });
+        if !matches!(step, Ok(Some(_))) {
+            self.rows = None;
+        }
+        step.transpose()
+    }
+}
+
 /// A snapshot of the store: what was committed when it was taken, whatever is written since.
 ///
 /// Taking one is cheap. Holding one keeps replaced pages from being reused, so it should not
@@ -242,11 +256,75 @@ fn decode_row<K: Key, V: Record>(
 pub struct ReadTx {
     opened: Opened<redb::ReadOnlyTable<Bytes, Bytes>>,
     transaction: redb::ReadTransaction,
+    /// Counts it among the open ones.
+    _reader: Option<Reader>,
 }
 
 impl ReadTx {
     pub(crate) fn new(transaction: redb::ReadTransaction) -> ReadTx {
-        ReadTx { opened: Opened::default(), transaction }
+        ReadTx { opened: Opened::default(), transaction, _reader: None }
+    }
+
+    /// With what counts it among the open ones.
+    pub(crate) fn counted(self, reader: Reader) -> ReadTx {
+        ReadTx { _reader: Some(reader), ..self }
+    }
+
+    /// The rows of a table as they are stored, upwards; none if nothing was ever written to it.
+    /// They are not checked: see [`TableInfo::check`]. Ends after an error: what follows a page that
+    /// cannot be read is not reached this way.
+    ///
+    /// # Errors
+    ///
+    /// As for every read.
+    pub(crate) fn rows(&self, table: &TableInfo) -> Result<RawRows<'_>, StorageError> {
+        self.rows_after(table, None)
+    }
+
+    /// [`ReadTx::rows`] from the key after `after` on.
+    ///
+    /// # Errors
+    ///
+    /// As for every read.
+    pub(crate) fn rows_after(
+        &self,
+        table: &TableInfo,
+        after: Option<&[u8]>,
+    ) -> Result<RawRows<'_>, StorageError> {
+        let lower = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = source::Source::range(self, table.name, (lower, Bound::Unbounded))?;
+        let left =
+            Left { lower: after.unwrap_or_default().to_vec(), upper: None, open: after.is_some() };
+        Ok(RawRows { table: table.name, rows, left })
+    }
+
+    /// The tables that were ever written to, declared or not, and how many rows each has.
+    ///
+    /// # Errors
+    ///
+    /// As for every read.
+    pub(crate) fn tables(&self) -> Result<Vec<(String, u64)>, StorageError> {
+        guarded(WHOLE, || {
+            let mut found = Vec::new();
+            for handle in self.transaction.list_tables()? {
+                let name = handle.name().to_owned();
+                let rows = self.transaction.open_untyped_table(handle)?.len()?;
+                found.push((name, rows));
+            }
+            Ok::<_, redb::Error>(found)
+        })
+    }
+
+    /// How many rows a table has, by the count that is kept with it.
+    ///
+    /// # Errors
+    ///
+    /// As for every read.
+    pub(crate) fn len(&self, table: &TableInfo) -> Result<u64, StorageError> {
+        match self.table(table.name)? {
+            Some(opened) => guarded(table.name, || opened.len()),
+            None => Ok(0),
+        }
     }
 
     fn table(

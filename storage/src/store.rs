@@ -1,9 +1,11 @@
 //! The store: opened once by one process, read by anyone, written through the committer.
 
+mod options;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 
 use redb::ReadableDatabase;
@@ -12,29 +14,15 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::changes;
 use crate::error::{StorageError, WHOLE};
 use crate::ids::Seq;
-use crate::open::{self, DirLock, OpenError};
+use crate::open::{self, DirLock, OpenError, Opening};
 use crate::read::{ReadTx, guarded};
+use crate::readers::{ReaderStats, Readers};
+use crate::space::{Holder, Reserve, Reserved};
 use crate::stats::{Counters, StoreStats};
 use crate::write::WriteTx;
-use crate::writer::{Committed, Committer, Message, pending};
+use crate::writer::{Committed, Committer, Message, Room, pending};
 
-/// How a store is opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreOptions {
-    /// Memory for pages read and not yet written back, in bytes. Taken as it is needed.
-    pub cache_bytes: usize,
-    /// Most changes in one commit; at least 1.
-    pub max_batch: usize,
-    /// Changes that may wait for a commit before whoever brings another has to; at least 1.
-    pub queue_len: usize,
-}
-
-impl Default for StoreOptions {
-    /// 64 MiB of cache, 1024 changes a commit, 4096 waiting.
-    fn default() -> StoreOptions {
-        StoreOptions { cache_bytes: 64 << 20, max_batch: 1024, queue_len: 4096 }
-    }
-}
+pub use options::StoreOptions;
 
 /// One store in one directory, held by this process alone. Share it in an `Arc`.
 ///
@@ -54,7 +42,30 @@ pub(crate) struct Shared {
     newest: watch::Sender<Seq>,
     queues: Mutex<HashMap<&'static str, Arc<Notify>>>,
     closing: AtomicBool,
+    /// Set by the first failed commit and never cleared.
+    fault: OnceLock<StorageError>,
+    reopen: Option<Reopen>,
+    readers: Readers,
     pub(crate) stats: Counters,
+}
+
+/// Opens the file again, for reading alone.
+type Reopen = Box<dyn Fn() -> Result<redb::Database, StorageError> + Send + Sync>;
+
+/// What a store is made of.
+struct Parts {
+    database: redb::Database,
+    lock: Option<DirLock>,
+    reserve: Option<Arc<Reserve>>,
+    /// Why nothing can be written, if so.
+    read_only: Option<String>,
+    reopen: Option<Reopen>,
+}
+
+impl Parts {
+    fn of(database: redb::Database) -> Parts {
+        Parts { database, lock: None, reserve: None, read_only: None, reopen: None }
+    }
 }
 
 impl Store {
@@ -66,13 +77,25 @@ impl Store {
     /// [`OpenError`]; nothing was changed if it says that the directory is not writable, that
     /// another process holds it, or that a newer version wrote it.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Store, OpenError> {
-        let (database, lock) = open::directory(dir, &options)?;
+        let Opening { database, lock, reserve, read_only } = open::directory(dir, &options)?;
         let path = dir.join(open::STORE_FILE);
+        let again = (path.clone(), options.clone());
+        let reopen: Reopen = Box::new(move || {
+            let opened = open::for_reading(&again.0, &again.1);
+            opened.map_err(StorageError::unavailable)
+        });
         let damaged = |error: StorageError| OpenError::Damaged {
             path: path.clone(),
             reason: error.to_string(),
         };
-        Store::start(database, Some(lock), options).map_err(damaged)
+        let parts = Parts { database, lock: Some(lock), reserve, read_only, reopen: Some(reopen) };
+        Store::start(parts, options).map_err(damaged)
+    }
+
+    /// Opens the store's file `path`, without lock and format check: for one that is being made.
+    pub(crate) fn open_file(path: &Path, options: StoreOptions) -> Result<Store, StorageError> {
+        let database = guarded(WHOLE, || open::builder(&options).open(path))?;
+        Store::start(Parts::of(database), options)
     }
 
     /// Opens a store on any medium, without lock and format check: for tests that lose power.
@@ -86,20 +109,75 @@ impl Store {
         options: StoreOptions,
     ) -> Result<Store, StorageError> {
         let database = guarded(WHOLE, || open::builder(&options).create_with_backend(backend))?;
-        Store::start(database, None, options)
+        Store::start(Parts::of(database), options)
     }
 
-    fn start(
-        database: redb::Database,
-        lock: Option<DirLock>,
+    /// [`Store::open_backend`] with a second look at the medium, `again`, to read from when the
+    /// first can no longer be written: for tests that fail writes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open_backend`].
+    #[doc(hidden)]
+    pub fn open_faulty<B: redb::StorageBackend>(
+        backend: impl redb::StorageBackend,
+        again: impl Fn() -> B + Send + Sync + 'static,
         options: StoreOptions,
     ) -> Result<Store, StorageError> {
+        let database = guarded(WHOLE, || open::builder(&options).create_with_backend(backend))?;
+        let later = options.clone();
+        let reopen: Reopen =
+            Box::new(move || guarded(WHOLE, || open::builder(&later).create_with_backend(again())));
+        Store::start(Parts { reopen: Some(reopen), ..Parts::of(database) }, options)
+    }
+
+    /// Brings a store of format `from` on any medium to the present one: for tests that lose power
+    /// meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open_backend`].
+    #[doc(hidden)]
+    pub fn upgrade_backend(
+        backend: impl redb::StorageBackend,
+        options: &StoreOptions,
+        from: u64,
+    ) -> Result<(), StorageError> {
+        let database = guarded(WHOLE, || open::builder(options).create_with_backend(backend))?;
+        crate::migrate::run(&database, from, crate::time::UnixMicros(0))
+    }
+
+    /// [`Store::open_backend`] with space kept back by `holder`: for tests that fill the disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open_backend`], or if the holder fails.
+    #[doc(hidden)]
+    pub fn open_reserved(
+        backend: impl redb::StorageBackend,
+        holder: impl Holder,
+        options: StoreOptions,
+    ) -> Result<Store, StorageError> {
+        let len = backend.len().map_err(StorageError::unavailable)?;
+        let reserve = Reserve::new(Box::new(holder), len).map_err(StorageError::unavailable)?;
+        let reserve = Arc::new(reserve);
+        let backend = Reserved::new(backend);
+        backend.fall_back_on(Arc::clone(&reserve));
+        let database = guarded(WHOLE, || open::builder(&options).create_with_backend(backend))?;
+        Store::start(Parts { reserve: Some(reserve), ..Parts::of(database) }, options)
+    }
+
+    fn start(parts: Parts, options: StoreOptions) -> Result<Store, StorageError> {
+        let Parts { database, lock, reserve, read_only, reopen } = parts;
         let snapshot = ReadTx::new(guarded(WHOLE, || database.begin_read())?);
         let shared = Arc::new(Shared {
             database: RwLock::new(Some(database)),
             newest: watch::Sender::new(changes::newest(&snapshot)?),
             queues: Mutex::default(),
             closing: AtomicBool::new(false),
+            fault: OnceLock::new(),
+            reopen,
+            readers: Readers::default(),
             stats: Counters::default(),
         });
         drop(snapshot);
@@ -108,8 +186,13 @@ impl Store {
             shared: Arc::clone(&shared),
             inbox,
             max_batch: options.max_batch.max(1),
-            fault: None,
+            quick_repair_from: options.quick_repair_from,
+            reserve,
         };
+        if let Some(reason) = read_only {
+            tracing::error!("the store can be read and not written: {reason}");
+            shared.fail(StorageError::Unavailable { reason });
+        }
         let thread = std::thread::Builder::new().name("store-committer".to_owned());
         let thread = thread.spawn(move || committer.run()).map_err(StorageError::unavailable)?;
         Ok(Store {
@@ -128,7 +211,8 @@ impl Store {
     pub fn read(&self) -> Result<ReadTx, StorageError> {
         let database = self.shared.database();
         let database = database.as_ref().ok_or(StorageError::Closed)?;
-        guarded(WHOLE, || database.begin_read()).map(ReadTx::new)
+        let tx = guarded(WHOLE, || database.begin_read()).map(ReadTx::new)?;
+        Ok(tx.counted(self.shared.readers.enter()))
     }
 
     /// Runs `change` in the committer's thread, and returns once it is durable.
@@ -141,15 +225,39 @@ impl Store {
     /// # Errors
     ///
     /// What the change returned; [`StorageError::Panicked`] if it panicked;
-    /// [`StorageError::Unavailable`] if the commit failed, now or at any time since the store was
-    /// opened; [`StorageError::Closed`].
+    /// [`StorageError::Full`] while the disk is; [`StorageError::Unavailable`] if the commit failed,
+    /// now or at any time since the store was opened; [`StorageError::Closed`].
     pub async fn write<T, E, F>(&self, change: F) -> Result<Committed<T>, E>
     where
         T: Send + 'static,
         E: From<StorageError> + Send + 'static,
         F: FnOnce(&mut WriteTx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let (message, answer) = pending(change);
+        self.send(Room::Takes, change).await
+    }
+
+    /// [`Store::write`] for changes that make room, by removing rows or marking them: they are
+    /// taken on a full disk too, as long as the space kept back lasts.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::write`].
+    pub async fn make_room<T, E, F>(&self, change: F) -> Result<Committed<T>, E>
+    where
+        T: Send + 'static,
+        E: From<StorageError> + Send + 'static,
+        F: FnOnce(&mut WriteTx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        self.send(Room::Makes, change).await
+    }
+
+    async fn send<T, E, F>(&self, room: Room, change: F) -> Result<Committed<T>, E>
+    where
+        T: Send + 'static,
+        E: From<StorageError> + Send + 'static,
+        F: FnOnce(&mut WriteTx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let (message, answer) = pending(room, change);
         if self.inbox.send(message).await.is_err() {
             return Err(E::from(StorageError::Closed));
         }
@@ -171,7 +279,7 @@ impl Store {
         E: From<StorageError> + Send + 'static,
         F: FnOnce(&mut WriteTx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let (message, answer) = pending(change);
+        let (message, answer) = pending(Room::Takes, change);
         if self.inbox.blocking_send(message).is_err() {
             return Err(E::from(StorageError::Closed));
         }
@@ -200,11 +308,25 @@ impl Store {
         Arc::clone(queues.entry(queue).or_default())
     }
 
+    /// The snapshots that are open.
+    #[must_use]
+    pub fn readers(&self) -> ReaderStats {
+        self.shared.readers.stats()
+    }
+
     /// What the committer has done so far.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
         let n_waiting = self.inbox.max_capacity() - self.inbox.capacity();
-        self.shared.stats.snapshot(n_waiting)
+        self.shared.stats.snapshot(n_waiting, self.shared.fault().is_none())
+    }
+
+    /// Why the store takes no writes, if it takes none: its file system cannot be written, or a commit
+    /// has failed since it was opened. Reading goes on; opening it anew is what helps, once the disk
+    /// is well.
+    #[must_use]
+    pub fn fault(&self) -> Option<StorageError> {
+        self.shared.fault().cloned()
     }
 
     /// Turns away new changes, commits those that wait, closes the file and gives up the directory.
@@ -220,16 +342,7 @@ impl Store {
             tracing::error!("the committer panicked");
         }
         let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(database) = database.take() {
-            // A damaged file can make closing it panic; there is nothing left to save by then.
-            let dropped = guarded(WHOLE, || {
-                drop(database);
-                Ok::<_, redb::StorageError>(())
-            });
-            if let Err(error) = dropped {
-                tracing::error!("could not close the store in order: {error}");
-            }
-        }
+        discard(database.take());
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         drop(lock.take());
     }
@@ -247,13 +360,46 @@ impl std::fmt::Debug for Store {
     }
 }
 
+/// Closes the file.
+pub(crate) fn discard(database: Option<redb::Database>) {
+    // A damaged file can make closing it panic; there is nothing left to save by then.
+    let dropped = guarded(WHOLE, || {
+        drop(database);
+        Ok::<_, redb::StorageError>(())
+    });
+    if let Err(error) = dropped {
+        tracing::error!("could not close the store in order: {error}");
+    }
+}
+
 impl Shared {
     pub(crate) fn database(&self) -> RwLockReadGuard<'_, Option<redb::Database>> {
         self.database.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// After a failed write the layer below refuses to read as well; what is on the disk can be
+    /// read all the same.
+    pub(crate) fn go_on_reading(&self) {
+        let Some(reopen) = &self.reopen else { return };
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        discard(database.take());
+        match reopen() {
+            Ok(reopened) => *database = Some(reopened),
+            Err(error) => tracing::error!("nor can it be read: {error}"),
+        }
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn fault(&self) -> Option<&StorageError> {
+        self.fault.get()
+    }
+
+    /// Keeps the first fault; whether this is it.
+    pub(crate) fn fail(&self, fault: StorageError) -> bool {
+        self.fault.set(fault).is_ok()
     }
 
     pub(crate) fn last_seq(&self) -> Seq {

@@ -10,6 +10,7 @@ use crate::keys::{self, Key, PrefixOf};
 /// A table: a name, the type of its keys, the type of its values. Declared as a constant.
 pub struct Table<K, V> {
     name: &'static str,
+    two_phase: bool,
     types: PhantomData<fn() -> (K, V)>,
 }
 
@@ -17,7 +18,20 @@ impl<K: Key, V: Record> Table<K, V> {
     /// Declares the table `name`, unique in the store, in the form `area.things`.
     #[must_use]
     pub const fn new(name: &'static str) -> Table<K, V> {
-        Table { name, types: PhantomData }
+        Table { name, two_phase: false, types: PhantomData }
+    }
+
+    /// Declares that commits which touch the table are made in two phases, each with a sync of its
+    /// own: for keys, tokens and the audit trail. A commit in one phase is told from a torn one by a
+    /// checksum that is not cryptographic, so that whoever chooses the data and the moment of a crash
+    /// could pass a half of one off as the whole.
+    #[must_use]
+    pub const fn two_phase(self) -> Table<K, V> {
+        Table { two_phase: true, ..self }
+    }
+
+    pub(crate) const fn is_two_phase(&self) -> bool {
+        self.two_phase
     }
 
     /// The table's name.
@@ -39,6 +53,58 @@ impl<K: Key, V: Record> Table<K, V> {
         }
         Ok(bytes)
     }
+}
+
+/// What copies, checks and repairs know of a table, whatever its types.
+#[derive(Debug, Clone, Copy)]
+pub struct TableInfo {
+    /// The table's name.
+    pub name: &'static str,
+    /// Every key names the tenant that owns the row.
+    pub tenant_owned: bool,
+    check: Check,
+}
+
+/// Checks a row and tells which version of the key it is sealed with.
+type Check = fn(&[u8], &[u8]) -> Result<Option<u32>, String>;
+
+impl TableInfo {
+    /// Describes `table`.
+    pub(crate) const fn of<K: Key, V: Record>(table: &Table<K, V>) -> TableInfo {
+        TableInfo { name: table.name, tenant_owned: K::TENANT, check: check::<K, V> }
+    }
+
+    /// Whether a row is one of this table: its key decodes, the checksum fits, the value decodes.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Corrupt`], which says what does not fit.
+    pub fn check(&self, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        self.key_version(key, value).map(drop)
+    }
+
+    /// [`check`](Self::check) that also tells the version of the key that opens what is sealed in
+    /// the row, if anything is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`check`](Self::check).
+    pub fn key_version(&self, key: &[u8], value: &[u8]) -> Result<Option<u32>, StorageError> {
+        // Damaged bytes may lead a decoder anywhere; a panic is one more way of not fitting.
+        let checked = std::panic::catch_unwind(|| (self.check)(key, value));
+        let reason = match checked {
+            Ok(Ok(version)) => return Ok(version),
+            Ok(Err(reason)) => reason,
+            Err(payload) => crate::error::panic_message(&*payload),
+        };
+        Err(StorageError::corrupt(self.name, reason))
+    }
+}
+
+fn check<K: Key, V: Record>(key: &[u8], value: &[u8]) -> Result<Option<u32>, String> {
+    keys::from_bytes::<K>(key).map_err(|error| error.to_string())?;
+    let value = codec::decode::<V>(key, value).map_err(|error| error.to_string())?;
+    Ok(value.key_version())
 }
 
 impl<K, V> fmt::Debug for Table<K, V> {

@@ -1,8 +1,37 @@
 //! The tables, a module an area. Each is declared once, with its key order and the scans it serves.
 
+pub mod auth;
+pub mod blobs;
+pub mod connectors;
 pub mod graph;
 
 use serde::{Deserialize, Serialize};
+
+use crate::table::TableInfo;
+use crate::{changes, migrate, open, queue};
+
+/// The tables of every area, in the order they are copied, checked and repaired.
+const AREAS: &[&[TableInfo]] = &[
+    open::TABLES,
+    migrate::TABLES,
+    graph::TABLES,
+    connectors::TABLES,
+    auth::TABLES,
+    blobs::TABLES,
+    changes::TABLES,
+    queue::TABLES,
+];
+
+/// Every table there is. What is not among them is neither backed up nor checked, so a transaction
+/// opens no other.
+pub fn all() -> impl Iterator<Item = &'static TableInfo> {
+    AREAS.iter().copied().flatten()
+}
+
+/// The declared table `name`.
+pub(crate) fn find(name: &str) -> Option<&'static TableInfo> {
+    all().find(|table| table.name == name)
+}
 
 /// A JSON document as text. Not checked here: whoever writes it has parsed it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

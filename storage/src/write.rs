@@ -5,7 +5,7 @@ use std::ops::Bound;
 use redb::{AccessGuard, ReadableTable};
 
 use crate::changes::{self, Change};
-use crate::codec::Record;
+use crate::codec::{self, Record};
 use crate::error::StorageError;
 use crate::ids::Seq;
 use crate::keys::{self, Key};
@@ -31,6 +31,8 @@ pub struct WriteTx<'t> {
     kept: u64,
     /// Queues that have new work once this commits.
     wake: Vec<&'static str>,
+    /// A table was touched whose commits are made in two phases.
+    two_phase: bool,
     before: Mark,
     /// The layer below failed; nothing of this transaction may be committed.
     fault: Option<StorageError>,
@@ -56,6 +58,7 @@ pub(crate) struct Written {
     pub(crate) rows: u64,
     pub(crate) seq: Seq,
     pub(crate) wake: Vec<&'static str>,
+    pub(crate) two_phase: bool,
 }
 
 impl<'t> WriteTx<'t> {
@@ -68,6 +71,7 @@ impl<'t> WriteTx<'t> {
             undo: Vec::new(),
             kept: 0,
             wake: Vec::new(),
+            two_phase: false,
             before: Mark { seq, wake: 0 },
             fault: None,
         }
@@ -86,6 +90,7 @@ impl<'t> WriteTx<'t> {
     ) -> Result<(), StorageError> {
         let key = keys::to_bytes(key);
         let value = table.encode(&key, value)?;
+        self.two_phase |= table.is_two_phase();
         let old = self.insert(table.name(), &key, &value)?;
         self.undo.push(Replaced { table: table.name(), key, value: old });
         Ok(())
@@ -102,11 +107,54 @@ impl<'t> WriteTx<'t> {
         key: &K,
     ) -> Result<bool, StorageError> {
         let key = keys::to_bytes(key);
+        self.two_phase |= table.is_two_phase();
         let Some(old) = self.delete(table.name(), &key)? else {
             return Ok(false);
         };
         self.undo.push(Replaced { table: table.name(), key, value: Some(old) });
         Ok(true)
+    }
+
+    /// Removes the row under `key` and returns what it held.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Corrupt`], with the row left where it is, or a fault of the disk.
+    pub fn take<K: Key, V: Record>(
+        &mut self,
+        table: &Table<K, V>,
+        key: &K,
+    ) -> Result<Option<V>, StorageError> {
+        let key = keys::to_bytes(key);
+        self.two_phase |= table.is_two_phase();
+        let Some(old) = self.delete(table.name(), &key)? else {
+            return Ok(None);
+        };
+        match codec::decode(&key, &old) {
+            Ok(value) => {
+                self.undo.push(Replaced { table: table.name(), key, value: Some(old) });
+                Ok(Some(value))
+            }
+            Err(error) => {
+                self.insert(table.name(), &key, &old)?;
+                Err(StorageError::corrupt(table.name(), error))
+            }
+        }
+    }
+
+    /// Writes or removes a row as it is stored.
+    pub(crate) fn put_raw(
+        &mut self,
+        table: &'static str,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), StorageError> {
+        let old = match value {
+            Some(value) => self.insert(table, key, value)?,
+            None => self.delete(table, key)?,
+        };
+        self.undo.push(Replaced { table, key: key.to_vec(), value: old });
+        Ok(())
     }
 
     /// Appends to the change log and returns the entry's number.
@@ -163,7 +211,12 @@ impl<'t> WriteTx<'t> {
     pub(crate) fn finish(self) -> Result<Written, StorageError> {
         match self.fault {
             Some(fault) => Err(fault),
-            None => Ok(Written { rows: self.kept, seq: self.seq, wake: self.wake }),
+            None => Ok(Written {
+                rows: self.kept,
+                seq: self.seq,
+                wake: self.wake,
+                two_phase: self.two_phase,
+            }),
         }
     }
 

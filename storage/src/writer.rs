@@ -9,6 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::{StorageError, WHOLE, panic_message};
 use crate::ids::Seq;
 use crate::read::guarded;
+use crate::space::Reserve;
+use crate::stats::Batch;
 use crate::store::Shared;
 use crate::write::{WriteTx, Written};
 
@@ -34,8 +36,19 @@ pub(crate) enum Message {
     Wake,
 }
 
+/// Whether a change takes space on the disk or makes some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// It waits for better times when the disk is full.
+    Takes,
+    /// It is let through.
+    Makes,
+}
+
 /// A change waiting for its commit, whatever its types.
 pub(crate) trait Change: Send {
+    fn room(&self) -> Room;
+
     /// Runs it, and undoes it if it fails. The result is kept for [`Change::settle`].
     ///
     /// # Errors
@@ -48,20 +61,24 @@ pub(crate) trait Change: Send {
 }
 
 struct Pending<T, E, F> {
+    room: Room,
     change: Option<F>,
     result: Option<Result<Committed<T>, E>>,
     answer: oneshot::Sender<Result<Committed<T>, E>>,
 }
 
 /// Makes a change and the place where its answer will be.
-pub(crate) fn pending<T, E, F>(change: F) -> (Message, oneshot::Receiver<Result<Committed<T>, E>>)
+pub(crate) fn pending<T, E, F>(
+    room: Room,
+    change: F,
+) -> (Message, oneshot::Receiver<Result<Committed<T>, E>>)
 where
     T: Send + 'static,
     E: From<StorageError> + Send + 'static,
     F: FnOnce(&mut WriteTx<'_>) -> Result<T, E> + Send + 'static,
 {
     let (answer, receiver) = oneshot::channel();
-    let pending = Pending { change: Some(change), result: None, answer };
+    let pending = Pending { room, change: Some(change), result: None, answer };
     (Message::Change(Box::new(pending)), receiver)
 }
 
@@ -71,6 +88,10 @@ where
     E: From<StorageError> + Send,
     F: FnOnce(&mut WriteTx<'_>) -> Result<T, E> + Send,
 {
+    fn room(&self) -> Room {
+        self.room
+    }
+
     fn run(&mut self, tx: &mut WriteTx<'_>) -> Result<bool, StorageError> {
         let Some(change) = self.change.take() else {
             return Ok(false);
@@ -113,8 +134,10 @@ pub(crate) struct Committer {
     pub(crate) inbox: mpsc::Receiver<Message>,
     /// Most changes in one commit.
     pub(crate) max_batch: usize,
-    /// Set by the first failed commit and never cleared.
-    pub(crate) fault: Option<StorageError>,
+    /// Size of the file from which commits note the free pages, in bytes.
+    pub(crate) quick_repair_from: u64,
+    /// Space kept back on the disk, if it is a disk.
+    pub(crate) reserve: Option<Arc<Reserve>>,
 }
 
 impl Committer {
@@ -131,8 +154,24 @@ impl Committer {
             }
             self.gather(first, &mut batch);
             n_previous = batch.len();
-            if !batch.is_empty() {
-                self.commit(&mut batch);
+            let full = self.reserve.as_ref().and_then(|reserve| reserve.whole().err());
+            match full {
+                Some(full) => self.make_room(&mut batch, &full),
+                None if batch.is_empty() => {}
+                None => self.commit(&mut batch),
+            }
+        }
+    }
+
+    /// Answers the changes for which there is no space. Those that make some are committed one at a
+    /// time, so that none needs more than what is left of the reserve.
+    fn make_room(&mut self, batch: &mut Vec<Box<dyn Change>>, full: &StorageError) {
+        for change in batch.drain(..) {
+            let enough = self.reserve.as_ref().map_or(Ok(()), |reserve| reserve.some());
+            match (change.room(), enough) {
+                (Room::Takes, _) => change.settle(Err(full.clone())),
+                (Room::Makes, Err(full)) => change.settle(Err(full)),
+                (Room::Makes, Ok(())) => self.commit(&mut vec![change]),
             }
         }
     }
@@ -151,15 +190,16 @@ impl Committer {
 
     /// Runs one batch and answers every change in it.
     fn commit(&mut self, batch: &mut Vec<Box<dyn Change>>) {
-        let outcome = match &self.fault {
+        let outcome = match self.shared.fault() {
             Some(fault) => Err(fault.clone()),
             None => self.attempt(batch).map_err(StorageError::lasting),
         };
         if let Err(fault) = &outcome
-            && self.fault.is_none()
+            && !matches!(fault, StorageError::Full { .. })
+            && self.shared.fail(fault.clone())
         {
             tracing::error!("the store takes no more writes: {fault}");
-            self.fault = Some(fault.clone());
+            self.shared.go_on_reading();
         }
         let outcome = outcome.map(|wake| self.shared.notify(&wake));
         for change in batch.drain(..) {
@@ -167,28 +207,44 @@ impl Committer {
         }
     }
 
-    /// One transaction; returns the queues to wake. Any error means that nothing of it is durable,
-    /// or that nobody can tell.
+    /// One transaction; returns the queues to wake. [`StorageError::Full`] means that nothing of it
+    /// was done, any other error that nothing of it is durable, or that nobody can tell.
     fn attempt(&self, batch: &mut [Box<dyn Change>]) -> Result<Vec<&'static str>, StorageError> {
         let database = self.shared.database();
         let database = database.as_ref().ok_or(StorageError::Closed)?;
-        let transaction = guarded(WHOLE, || database.begin_write())?;
+        let started = Instant::now();
+        let mut transaction = guarded(WHOLE, || database.begin_write())?;
+        let store_bytes = self.reserve.as_ref().map_or(0, |reserve| reserve.store_bytes());
+        transaction.set_quick_repair(store_bytes >= self.quick_repair_from);
+        let space = self.reserve.as_ref().map(|reserve| (reserve, reserve.held()));
         let mut tx = WriteTx::new(&transaction, self.shared.last_seq());
-        let mut failed = 0;
+        let mut n_failed = 0;
         for change in batch.iter_mut() {
-            failed += u64::from(!change.run(&mut tx)?);
+            n_failed += u64::from(!change.run(&mut tx)?);
         }
-        let Written { rows, seq, wake } = tx.finish()?;
+        let Written { rows, seq, wake, two_phase } = tx.finish()?;
         let n_changes = batch.len() as u64;
         if rows == 0 {
-            self.shared.stats.skipped(n_changes, failed);
+            self.shared.stats.skipped(n_changes, n_failed);
             guarded(WHOLE, || transaction.abort())?;
             return Ok(wake);
         }
-        let started = Instant::now();
+        let takes = batch.iter().any(|change| change.room() == Room::Takes);
+        if let Some((reserve, before)) = space
+            && reserve.held() < before
+            && let Err(full) = if takes { reserve.whole() } else { reserve.some() }
+        {
+            // The disk filled up while the changes ran. What the commit has still to write might
+            // not fit either; undone, it need not.
+            guarded(WHOLE, || transaction.abort())?;
+            return Err(full);
+        }
+        let committing = Instant::now();
+        transaction.set_two_phase_commit(two_phase);
         guarded(WHOLE, || transaction.commit())?;
-        let stats = &self.shared.stats;
-        stats.committed(n_changes, failed, rows, started.elapsed());
+        let (commit, whole) = (committing.elapsed(), started.elapsed());
+        let batch = Batch { n_changes, n_failed, rows, two_phase, commit, whole };
+        self.shared.stats.committed(batch);
         self.shared.advance(seq);
         Ok(wake)
     }

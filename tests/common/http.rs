@@ -2,7 +2,9 @@
 //! about framing, headers and odd bytes itself.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -128,13 +130,21 @@ impl Request {
         let mut connection = Connection::open(host)?;
         connection.exchange(self, false)
     }
+
+    /// Sends it over a socket of the file system, on a connection of its own.
+    pub(crate) fn send_over(&self, socket: &Path) -> std::io::Result<Answer> {
+        let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(SILENCE_MAX))?;
+        let host = (Ipv4Addr::LOCALHOST, 0).into();
+        Connection { host, stream: BufReader::new(stream) }.exchange(self, false)
+    }
 }
 
 /// A connection that is kept open.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct Connection<S = TcpStream> {
     host: SocketAddr,
-    stream: BufReader<TcpStream>,
+    stream: BufReader<S>,
 }
 
 impl Connection {
@@ -154,7 +164,9 @@ impl Connection {
     pub(crate) fn send(&mut self, request: &Request) -> std::io::Result<Answer> {
         self.exchange(request, true)
     }
+}
 
+impl<S: Read + Write> Connection<S> {
     fn exchange(&mut self, request: &Request, keep_alive: bool) -> std::io::Result<Answer> {
         let written = request.write(self.stream.get_mut(), self.host, keep_alive);
         // A server that refuses a body may answer before all of it was written.

@@ -27,6 +27,7 @@ const LOG_LINES: usize = 300;
 pub(crate) struct Options {
     env: BTreeMap<String, String>,
     dir: Option<PathBuf>,
+    file_kib: Option<u32>,
 }
 
 impl Options {
@@ -34,7 +35,7 @@ impl Options {
     pub(crate) fn new(env: &[(&str, &str)]) -> Self {
         let env =
             env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self { env, dir: None }
+        Self { env, dir: None, file_kib: None }
     }
 
     pub(crate) fn set(mut self, name: &str, value: &str) -> Self {
@@ -48,14 +49,38 @@ impl Options {
         self
     }
 
+    /// Writes fail that make a file larger than this.
+    pub(crate) fn file_kib(mut self, kib: u32) -> Self {
+        self.file_kib = Some(kib);
+        self
+    }
+
     pub(crate) fn start(self) -> Server {
         Server::start_with(self)
+    }
+
+    /// Starts a server that will not say it is ready, on a data directory of the test's.
+    pub(crate) fn start_degraded(self) -> Server {
+        let dir = self.dir.clone().expect("a directory is given");
+        let running = Running::start(&self, &dir);
+        Server { options: self, dir, _own: None, running }
     }
 
     /// The program with these settings, about to be run with `arguments` on `dir`. Nothing of the
     /// environment of the tests reaches it but what any program needs.
     pub(crate) fn command(&self, dir: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_activekg"));
+        const PROGRAM: &str = env!("CARGO_BIN_EXE_activekg");
+        let mut command = match self.file_kib {
+            None => Command::new(PROGRAM),
+            Some(kib) => {
+                let mut shell = Command::new("sh");
+                // The signal would end the process; ignored, the write fails. The unit is 512 bytes.
+                let limited =
+                    format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", u64::from(kib) * 2);
+                shell.args(["-c", &limited, PROGRAM]);
+                shell
+            }
+        };
         command.args(arguments).env_clear().stdin(Stdio::null());
         for name in ["PATH", "TMPDIR"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
@@ -98,6 +123,7 @@ impl Server {
         let dir = options.dir.clone().or_else(|| own.as_ref().map(|own| own.path().to_owned()));
         let dir = dir.expect("one of the two is there");
         let running = Running::start(&options, &dir);
+        running.wait_until_ready();
         Self { options, dir, _own: own, running }
     }
 
@@ -182,6 +208,7 @@ impl Server {
             self.options.env.insert((*name).to_owned(), (*value).to_owned());
         }
         let running = Running::start(&self.options, &self.dir);
+        running.wait_until_ready();
         drop(std::mem::replace(&mut self.running, running));
     }
 
@@ -211,9 +238,7 @@ impl Running {
             let _ = child.kill();
             panic!("the server does not listen: {:?}\n{}", child.wait(), text(&log));
         };
-        let running = Self { child, addr, log };
-        running.wait_until_ready();
-        running
+        Self { child, addr, log }
     }
 
     fn wait_until_ready(&self) {

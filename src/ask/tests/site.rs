@@ -91,7 +91,9 @@ impl Site {
         let options = VectorOptions::new(encoder.model().dim, Metric::Cosine);
         let (indexes, opened) = Indexes::open(&dir.path().join("index"), options).expect("indexes");
         let indexes = Arc::new(indexes);
-        let indexer = Indexer::start(store.clone(), indexes.clone(), opened).expect("a thread");
+        let indexer =
+            Indexer::start(store.clone(), indexes.clone(), opened, Arc::new(clock.clone()))
+                .expect("a thread");
         let embedder = Embedder::start(encoder, EmbedderOptions::default()).expect("threads");
         let settings = graph::Settings {
             auto_embed: true,

@@ -23,8 +23,9 @@ pub(super) struct Embedded {
 }
 
 impl Client {
-    pub(super) fn new(address: SocketAddr) -> Self {
-        Self { http: reqwest::Client::new(), base: format!("http://{address}") }
+    pub(super) fn new(address: SocketAddr) -> anyhow::Result<Self> {
+        let http = crate::tls::plain().no_proxy().build().context("make a client")?;
+        Ok(Self { http, base: format!("http://{address}") })
     }
 
     /// The answer to a request, which has to be a 200.

@@ -47,6 +47,9 @@ pub struct StoreOptions {
     /// Refuse writes below this much free space [default: the smaller of 256 MiB and 5 %, at least 16 MiB]
     #[arg(long, env = "ACTIVEKG_MIN_FREE_BYTES", value_name = "BYTES")]
     pub min_free_bytes: Option<String>,
+    /// Hours between two scans of the whole store for damage, 0 = none [default: 168]
+    #[arg(long, env = "ACTIVEKG_SCRUB_INTERVAL_HOURS", value_name = "HOURS")]
+    pub scrub_interval_hours: Option<String>,
     /// Set by systemd for `StateDirectory=`.
     #[arg(long, env = "STATE_DIRECTORY", hide = true)]
     pub state_directory: Option<String>,

@@ -2,6 +2,7 @@
 
 use axum::body::to_bytes;
 use axum::extract::Path;
+use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
@@ -53,8 +54,9 @@ struct Door {
 impl Gate for Door {
     type Caller = Option<String>;
 
-    fn caller(&self, headers: &HeaderMap) -> Result<Self::Caller, ApiError> {
-        let token = headers
+    fn caller(&self, parts: &Parts) -> Result<Self::Caller, ApiError> {
+        let token = parts
+            .headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         match token {

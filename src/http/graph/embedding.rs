@@ -25,14 +25,20 @@ pub(super) async fn status(
 ) -> Result<Reply<Value>, ApiError> {
     let view = app.view(&caller, Access::Admin, query.tenant_id.as_deref(), NamedOrDefault)?;
     let counts = app.graph.status_counts(&view).await;
-    let StatusCounts { statuses, queue, pending } =
+    let StatusCounts { statuses, queue, oldest, pending } =
         counts.map_err(|error| of_graph(error, None))?;
     let statuses: Map<String, Value> =
         statuses.into_iter().map(|(name, n)| (name.to_owned(), n.into())).collect();
     Ok(Reply(json!({
         "tenant_id": view.tenant().as_str(),
         "status_counts": statuses,
-        "queue": { "queue": queue.ready, "retry": queue.delayed, "dlq": queue.dead, "leased": queue.leased },
+        "queue": {
+            "queue": queue.ready,
+            "retry": queue.delayed,
+            "dlq": queue.dead,
+            "leased": queue.leased,
+            "oldest_age_seconds": oldest.map(|age| age.as_secs_f64()),
+        },
         "pending": pending,
     })))
 }

@@ -43,7 +43,9 @@ pub(super) async fn ready(State(app): State<App>) -> Response {
         }
         (StatusCode::OK, body)
     } else {
-        let body = json!({ "status": "not_ready", "problems": problems });
+        let degraded = app.graph.store().fault().is_some();
+        let status = if degraded { "degraded" } else { "not_ready" };
+        let body = json!({ "status": status, "problems": problems });
         (StatusCode::SERVICE_UNAVAILABLE, body)
     };
     (status, [(CONTENT_TYPE, JSON)], Body::from(json::to_vec(&body))).into_response()
@@ -69,7 +71,11 @@ pub(super) async fn prometheus(State(app): State<App>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, [(CONTENT_TYPE, PLAIN)], body).into_response();
     }
     const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-    ([(CONTENT_TYPE, TEXT)], app.metrics.prometheus_text()).into_response()
+    let metrics = app.metrics.clone();
+    match tokio::task::spawn_blocking(move || metrics.prometheus_text()).await {
+        Ok(text) => ([(CONTENT_TYPE, TEXT)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 /// GET /_admin/security/limits: the limits that guard the server, for those who check them.

@@ -242,6 +242,22 @@ pub static ROUTES: &[Route] = &[
         answer: Answer::Json("RequeueAnswer"),
         ..admin(Verb::Post, "/admin/embedding/requeue", "Embed nodes again")
     },
+    Route {
+        access: Some(Access::Operate),
+        body: Some("BackupRequest"),
+        answer: Answer::Json("BackupCreated"),
+        ..admin(Verb::Post, "/admin/backup", "Back up everything")
+    },
+    Route {
+        access: Some(Access::Operate),
+        answer: Answer::Json("BackupList"),
+        ..admin(Verb::Get, "/admin/backups", "List the backups")
+    },
+    Route {
+        access: Some(Access::Operate),
+        answer: Answer::Json("BackupTrial"),
+        ..admin(Verb::Post, "/admin/backups/{name}/verify", "Try a backup out")
+    },
     admin(Verb::Get, "/debug/dbinfo", "Name the store"),
     admin(Verb::Get, "/debug/search_sanity", "Count what can be found"),
     Route {
@@ -270,6 +286,19 @@ pub static ROUTES: &[Route] = &[
     Route {
         access: Some(Access::Any),
         ..admin(Verb::Get, "/_admin/security/limits", "Show the limits in force")
+    },
+    Route {
+        access: Some(Access::Operate),
+        answer: Answer::Text("application/x-ndjson"),
+        ..admin(Verb::Post, "/_admin/db/check", "Compare all rows with their checksums")
+    },
+    Route {
+        access: Some(Access::Operate),
+        ..admin(Verb::Get, "/_admin/db/stats", "Show what each table holds")
+    },
+    Route {
+        access: Some(Access::Operate),
+        ..admin(Verb::Get, "/_admin/db/activity", "Show readers, writer and commits")
     },
     open("/health", "Say that the process is alive", JSON_ANY),
     open("/readyz", "Say whether everything serves", JSON_ANY),

@@ -30,6 +30,10 @@ fn a_fresh_process_announces_every_family() {
         ("activekg_ask_first_chunk_latency_seconds_created", "gauge"),
         ("activekg_ask_latency_seconds", "histogram"),
         ("activekg_ask_requests_total", "counter"),
+        ("activekg_backup_last_bytes", "gauge"),
+        ("activekg_backup_last_duration_seconds", "gauge"),
+        ("activekg_backup_last_success_timestamp_seconds", "gauge"),
+        ("activekg_backups_total", "counter"),
         ("activekg_cited_nodes", "histogram"),
         ("activekg_embedding_coverage_ratio", "gauge"),
         ("activekg_embedding_max_staleness_seconds", "gauge"),
@@ -218,4 +222,38 @@ fn the_process_is_measured() {
     assert!(value(&text, "process_resident_memory_bytes").unwrap() > 1e6);
     assert!(value(&text, "process_open_fds").unwrap() >= 3.0);
     assert!(value(&text, "process_start_time_seconds").unwrap() > 1.7e9);
+}
+
+#[test]
+fn a_scrape_shows_what_the_store_does() {
+    use activekg_storage::time::ManualClock;
+    use activekg_storage::{Change, ChangeKind, NodeId, Store, StoreOptions, TenantId, changes};
+
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(dir.path(), StoreOptions::default()).unwrap());
+    let clock = Arc::new(ManualClock::at(STARTED));
+    let log = |tx: &mut activekg_storage::WriteTx<'_>| {
+        let kind = ChangeKind::NodeText(NodeId::from_u128(1));
+        tx.log(Change { at: STARTED, tenant: TenantId::shared(), kind })
+    };
+    let first = store.write_blocking(log).unwrap().seq;
+    store.write_blocking(log).unwrap();
+    store.write_blocking(move |tx| changes::checkpoint(tx, "someone", first, STARTED)).unwrap();
+    let metrics = metrics().with_store(StoreMetrics::new(&store, vec![crate::graph::QUEUE], clock));
+    let text = metrics.prometheus_text();
+    for (series, expected) in [
+        ("activekg_store_commits_total{phases=\"1\"}", 3.0),
+        ("activekg_store_changes_total{result=\"committed\"}", 3.0),
+        ("activekg_store_batch_changes_bucket{le=\"1\"}", 3.0),
+        ("activekg_store_commit_seconds_count", 3.0),
+        ("activekg_store_writable", 1.0),
+        ("activekg_change_log_seq", 2.0),
+        ("activekg_change_log_lag{consumer=\"someone\"}", 1.0),
+        ("activekg_queue_depth{queue=\"embedding\",state=\"ready\"}", 0.0),
+    ] {
+        assert_eq!(value(&text, series), Some(expected), "{series}");
+    }
+    // A scrape after the store is closed shows the rest.
+    drop(store);
+    assert!(metrics.prometheus_text().contains("activekg_ask_requests_total"));
 }

@@ -12,16 +12,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 
+use crate::space::{Reserve, Reserved};
+
 /// Decides about the writes; the store below has the [`Backend`].
-pub(super) struct Held(Arc<Medium>);
+pub(crate) struct Held(Arc<Medium>);
 
 /// The file as the store below sees it.
 #[derive(Debug)]
-pub(super) struct Backend(Arc<Medium>);
+pub(crate) struct Backend(Arc<Medium>);
 
 #[derive(Debug)]
 struct Medium {
-    file: FileBackend,
+    file: Reserved<FileBackend>,
     /// Writes go to the file. Never goes back.
     released: AtomicBool,
     steps: Mutex<Vec<Step>>,
@@ -35,25 +37,27 @@ enum Step {
 }
 
 impl Held {
-    pub(super) fn new(file: File) -> Result<Held, redb::DatabaseError> {
+    pub(crate) fn new(file: File) -> Result<Held, redb::DatabaseError> {
         Ok(Held(Arc::new(Medium {
-            file: FileBackend::new(file)?,
+            file: Reserved::new(FileBackend::new(file)?),
             released: AtomicBool::new(false),
             steps: Mutex::default(),
         })))
     }
 
-    pub(super) fn backend(&self) -> Backend {
+    pub(crate) fn backend(&self) -> Backend {
         Backend(Arc::clone(&self.0))
     }
 
-    pub(super) fn is_empty(&self) -> io::Result<bool> {
-        self.0.file.len().map(|len| len == 0)
+    pub(crate) fn len(&self) -> io::Result<u64> {
+        self.0.file.len()
     }
 
-    /// Writes what was held back; from here on nothing is. Not calling it forgets the writes.
-    pub(super) fn release(self) -> io::Result<()> {
+    /// Writes what was held back; from here on nothing is, and what does not fit on the disk gets
+    /// its space from `reserve`. Not calling it forgets the writes.
+    pub(crate) fn release(self, reserve: Arc<Reserve>) -> io::Result<()> {
         let mut steps = self.0.steps();
+        self.0.file.fall_back_on(reserve);
         for step in steps.drain(..) {
             match step {
                 Step::Write { offset, data } => self.0.file.write(offset, &data)?,
@@ -171,6 +175,13 @@ mod tests {
         Read(u8, u8),
     }
 
+    /// One that holds nothing.
+    fn reserve() -> Arc<Reserve> {
+        let dir = tempfile::tempdir().unwrap();
+        let holder = crate::space::FileHolder::open(dir.path()).unwrap();
+        Arc::new(Reserve::new(Box::new(holder), 0).unwrap())
+    }
+
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
             4 => (0u8..100, 1u8..30, any::<u8>()).prop_map(|(at, n, b)| Op::Write(at, n, b)),
@@ -195,7 +206,7 @@ mod tests {
             let mut held = Some(held);
             for (n, op) in ops.into_iter().enumerate() {
                 if n == late {
-                    held.take().unwrap().release().unwrap();
+                    held.take().unwrap().release(reserve()).unwrap();
                 }
                 match op {
                     Op::Write(at, n, byte) => {
@@ -228,7 +239,7 @@ mod tests {
             };
             if let Some(held) = held {
                 prop_assert_eq!(on_file(), before);
-                held.release().unwrap();
+                held.release(reserve()).unwrap();
             }
             prop_assert_eq!(on_file(), model);
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{OpenError, private};
 
-const LOCK_FILE: &str = "store.lock";
+pub(crate) const LOCK_FILE: &str = "store.lock";
 
 /// Longest process number plus a line end.
 const PID_MAX: u64 = 16;
@@ -24,8 +24,14 @@ pub(crate) struct DirLock {
 impl DirLock {
     /// Takes the lock on `dir`, which is made if it is not there.
     pub(crate) fn acquire(dir: &Path) -> Result<DirLock, OpenError> {
+        fs::create_dir_all(dir)
+            .map_err(|source| OpenError::NotWritable { path: dir.to_owned(), source })?;
+        DirLock::acquire_existing(dir)
+    }
+
+    /// Takes the lock on `dir`, which must be there.
+    pub(crate) fn acquire_existing(dir: &Path) -> Result<DirLock, OpenError> {
         let not_writable = |source| OpenError::NotWritable { path: dir.to_owned(), source };
-        fs::create_dir_all(dir).map_err(not_writable)?;
         let path = dir.join(LOCK_FILE);
         let (file, made) = open(&path).map_err(not_writable)?;
         match file.try_lock() {
@@ -62,8 +68,15 @@ fn open(path: &Path) -> io::Result<(File, bool)> {
     private(options.read(true).write(true));
     match options.clone().create_new(true).open(path) {
         Ok(file) => Ok((file, true)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            options.open(path).map(|file| (file, false))
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path),
+            opened => opened,
+        }
+        .map(|file| (file, false)),
+        // Nothing can be made here, but the directory itself can be locked.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            let dir = path.parent().ok_or(error)?;
+            Ok((File::open(dir)?, false))
         }
         Err(error) => Err(error),
     }

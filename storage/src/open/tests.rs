@@ -152,3 +152,23 @@ fn a_closed_store_says_so() {
     let late = store.write_blocking(|_| Ok::<_, StorageError>(()));
     assert!(matches!(late, Err(StorageError::Closed)));
 }
+
+#[test]
+fn recovery_says_how_far_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = testing::open(dir.path());
+    testing::write(&store, |tx| add_count(tx, &crate::TenantId::shared(), "n", 1));
+    // As the file is when the process dies.
+    let copy = tempfile::tempdir().unwrap();
+    fs::copy(dir.path().join(STORE_FILE), copy.path().join(STORE_FILE)).unwrap();
+    store.close();
+    for (dir, recovers) in [(dir.path(), false), (copy.path(), true)] {
+        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let heard = told.clone();
+        let recovery = Recovery::told(move |done| heard.lock().unwrap().push(done));
+        Store::open(dir, StoreOptions { recovery, ..options() }).unwrap();
+        let told = told.lock().unwrap();
+        assert_eq!(!told.is_empty(), recovers);
+        assert!(told.is_sorted() && told.iter().all(|done| (0.0..=1.0).contains(done)));
+    }
+}

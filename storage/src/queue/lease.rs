@@ -1,11 +1,18 @@
-//! Handing items to workers, and taking them back unfinished.
+//! Handing items to workers.
 
-use super::record::{DELAYED, Item, JobRef, LEASES, Place, QueueName, QueueRecord, READY};
-use super::{Leased, QueueDef};
+use std::collections::VecDeque;
+
+use super::books::{self, Books};
+use super::dead::{bury_item, expire};
+use super::record::{
+    DUE, FRONT, ITEMS, ItemRecord, LATER, LEASED, LeaseRecord, LeasedItem, Owner, SUSPECTS, TURNS,
+    Waits,
+};
+use super::{DeadReason, Leased, QueueDef, State};
 use crate::error::StorageError;
-use crate::ids::{JobId, TenantId};
+use crate::ids::TenantId;
 use crate::read::Readable;
-use crate::table::{Scan, Table};
+use crate::table::Scan;
 use crate::time::UnixMicros;
 use crate::write::WriteTx;
 
@@ -13,27 +20,21 @@ use crate::write::WriteTx;
 /// waits for the next call, in the order of its time.
 pub const PROMOTE_MAX: usize = 1000;
 
-/// Ends of the process, with the item leased, that make it dead: it may be what ends it.
-pub const CRASHES_MAX: u32 = 20;
+/// Most items in one row of [`LEASED`]: what is rewritten when one of them is settled alone.
+const ROW_MAX: usize = 64;
 
-/// The error of items that were leased at [`CRASHES_MAX`] ends of the process.
-pub const CRASH_LOOP: &str = "crash_loop";
-
-/// An item that was leased when the process ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recovered {
-    /// The item's name.
-    pub id: JobId,
-    /// Whose work it is.
-    pub tenant: TenantId,
-    /// What it is about.
-    pub key: Option<String>,
-    /// It was given up, with [`CRASH_LOOP`] as its error. Otherwise it is ready again.
-    pub dead: bool,
+/// An item about to be handed out.
+struct Picked {
+    tenant: TenantId,
+    order: u64,
+    item: ItemRecord,
 }
 
 /// Leases up to `n` items to the caller, until `now` plus the queue's lease. Items that have come
 /// due are made ready first.
+///
+/// An item that was leased when the process last ended goes before all others and alone: until it
+/// is settled, nothing else of the queue is leased. A paused queue leases nothing.
 ///
 /// # Errors
 ///
@@ -44,190 +45,220 @@ pub fn lease(
     now: UnixMicros,
     n: usize,
 ) -> Result<Vec<Leased>, StorageError> {
-    let mut state = QueueRecord::load(tx, def)?;
-    let before = state.clone();
-    take_back_lapsed(tx, def, &mut state, now)?;
-    promote_due(tx, def, &mut state, now)?;
-    let mut leased = Vec::new();
-    while leased.len() < n
-        && let Some((tenant, id)) = next_ready(tx, def, &state)?
-    {
-        let mut item = Item::load(tx, def, &tenant, id)?;
-        item.take_out(tx, def, &mut state)?;
-        item.job.attempts += 1;
-        let token = state.number();
-        let until = now.plus(def.lease);
-        item.put_in(tx, def, &mut state, Place::Leased { until, token })?;
-        state.turn = Some(tenant);
-        let Item { id, tenant, job } = item;
+    books::with(tx, def, |books| {
+        take_back_lapsed(books, now)?;
+        promote_due(books, now)?;
+        expire(books, now)?;
+        if n == 0 || books.state.paused || books.state.alone.is_some() {
+            return Ok(Vec::new());
+        }
+        let first = books.tx.first(&SUSPECTS, Scan::prefix(&(books.queue(),)))?;
+        let picked = match first {
+            Some(_) if books.state.depths.leased > 0 => return Ok(Vec::new()),
+            Some(((_, order), Owner { tenant })) => vec![pick_alone(books, tenant, order)?],
+            None => pick(books, n)?,
+        };
+        grant(books, picked, now)
+    })
+}
+
+fn pick_alone(
+    books: &mut Books<'_, '_>,
+    tenant: TenantId,
+    order: u64,
+) -> Result<Picked, StorageError> {
+    books.tx.remove(&SUSPECTS, &(books.queue(), order))?;
+    books.state.alone = Some(order);
+    let item = books.tx.get(&ITEMS, &books.row(&tenant, order))?;
+    let item = item.ok_or_else(|| lost(order))?;
+    Ok(Picked { tenant, order, item })
+}
+
+/// The next `n` items, or all there are: one of each tenant in turn, beginning after the tenant
+/// served last, and of each its first.
+fn pick(books: &mut Books<'_, '_>, n: usize) -> Result<Vec<Picked>, StorageError> {
+    let mut left = n.min(usize::try_from(books.state.depths.ready).unwrap_or(usize::MAX));
+    let mut shares = Vec::new();
+    for tenant in ring(books, left)? {
+        let ready = books.tenant(&tenant)?.depths.ready;
+        shares.push((tenant, usize::try_from(ready).unwrap_or(usize::MAX), 0));
+    }
+    while left > 0 {
+        let before = left;
+        for (_, ready, share) in &mut shares {
+            if *share < *ready && left > 0 {
+                *share += 1;
+                left -= 1;
+            }
+        }
+        if left == before {
+            return Err(StorageError::corrupt(TURNS.name(), "fewer are ready than were counted"));
+        }
+    }
+    let mut lines = Vec::with_capacity(shares.len());
+    for (tenant, _, share) in shares {
+        let line = take_first(books, &tenant, share)?;
+        lines.push((tenant, line));
+    }
+    let mut picked = Vec::new();
+    while lines.iter().any(|(_, line)| !line.is_empty()) {
+        for (tenant, line) in &mut lines {
+            if let Some((order, item)) = line.pop_front() {
+                picked.push(Picked { tenant: tenant.clone(), order, item });
+            }
+        }
+    }
+    if let Some(last) = picked.last() {
+        books.state.turn = Some(last.tenant.clone());
+    }
+    Ok(picked)
+}
+
+/// Up to `n` tenants with something ready, in the order of their turns.
+fn ring(books: &Books<'_, '_>, n: usize) -> Result<Vec<TenantId>, StorageError> {
+    let queue = books.queue();
+    let all = Scan::prefix(&(queue.clone(),));
+    let Some(served) = &books.state.turn else {
+        return books.tx.scan(&TURNS, all)?.take(n).map(|row| Ok(row?.0.1)).collect();
+    };
+    let served = (queue, served.clone());
+    let after = books.tx.scan(&TURNS, all.clone().after(&served))?;
+    let around = books.tx.scan(&TURNS, all.through(&served))?;
+    after.chain(around).take(n).map(|row| Ok(row?.0.1)).collect()
+}
+
+/// The first `n` ready items of a tenant, taken off the list or passed by its head.
+fn take_first(
+    books: &mut Books<'_, '_>,
+    tenant: &TenantId,
+    n: usize,
+) -> Result<VecDeque<(u64, ItemRecord)>, StorageError> {
+    let mut line = VecDeque::with_capacity(n);
+    let mine = (tenant.clone(), books.queue());
+    let listed = books.tx.scan(&FRONT, Scan::prefix(&mine))?.take(n);
+    let listed = listed.map(|row| Ok(row?.0.2)).collect::<Result<Vec<u64>, StorageError>>()?;
+    for order in listed {
+        let row = books.row(tenant, order);
+        books.tx.remove(&FRONT, &row)?;
+        let item = books.tx.get(&ITEMS, &row)?;
+        line.push_back((order, item.ok_or_else(|| lost(order))?));
+    }
+    if line.len() == n {
+        return Ok(line);
+    }
+    let head = books.tenant_head(tenant)?;
+    let from = Scan::prefix(&mine).from(&books.row(tenant, head));
+    for row in books.tx.scan(&ITEMS, from)?.take(n - line.len()) {
+        let ((_, _, order), item) = row?;
+        line.push_back((order, item));
+    }
+    if line.len() < n {
+        return Err(StorageError::corrupt(ITEMS.name(), "fewer are ready than were counted"));
+    }
+    if let Some((order, _)) = line.back() {
+        books.tenant(tenant)?.head = order + 1;
+    }
+    Ok(line)
+}
+
+/// Writes the leases of picked items.
+fn grant(
+    books: &mut Books<'_, '_>,
+    picked: Vec<Picked>,
+    now: UnixMicros,
+) -> Result<Vec<Leased>, StorageError> {
+    let until = now.plus(books.def.lease);
+    let mut leased = Vec::with_capacity(picked.len());
+    let mut row = LeaseRecord::default();
+    let mut token = 0;
+    for Picked { tenant, order, item } in picked {
+        if row.items.is_empty() {
+            token = books.number();
+        }
+        books.count(&tenant, Some(State::Ready), Some(State::Leased), 1)?;
+        row.items.push(LeasedItem { order, tenant: tenant.clone() });
+        if row.items.len() == ROW_MAX {
+            books.tx.put(&LEASED, &(books.queue(), until, token), &row)?;
+            row.items.clear();
+        }
+        let ItemRecord { id, key, payload, attempts, crashes, enqueued_at, .. } = item;
+        let attempt = attempts.saturating_add(1);
         leased.push(Leased {
             id,
             tenant,
-            key: job.key,
-            payload: job.payload,
-            attempt: job.attempts,
-            crashes: job.crashes,
+            key,
+            payload,
+            attempt,
+            crashes,
+            enqueued_at,
             token,
+            order,
+            until,
         });
     }
-    if state != before {
-        state.save(tx, def)?;
+    if !row.items.is_empty() {
+        books.tx.put(&LEASED, &(books.queue(), until, token), &row)?;
     }
     Ok(leased)
 }
 
-/// The first item of the tenant whose turn it is: the next one after the tenant served last that
-/// has any.
-fn next_ready(
-    tx: &WriteTx<'_>,
-    def: &QueueDef,
-    state: &QueueRecord,
-) -> Result<Option<(TenantId, JobId)>, StorageError> {
-    if state.depths.ready == 0 {
-        return Ok(None);
-    }
-    let queue = QueueName::of(def);
-    let all = Scan::prefix(&(queue.clone(),));
-    let mut row = match &state.turn {
-        Some(served) => tx.first(&READY, all.clone().after(&(queue, served.clone())))?,
-        None => None,
-    };
-    if row.is_none() {
-        row = tx.first(&READY, all)?;
-    }
-    Ok(row.map(|((_, tenant, _), id)| (tenant, id)))
-}
-
 /// Ends leases whose time is up. Their attempts count: the worker had its time.
-fn take_back_lapsed(
-    tx: &mut WriteTx<'_>,
-    def: &QueueDef,
-    state: &mut QueueRecord,
-    now: UnixMicros,
-) -> Result<(), StorageError> {
-    for JobRef { tenant, id } in due(tx, def, &LEASES, now)? {
-        let item = Item::load(tx, def, &tenant, id)?;
-        if item.job.successor.is_none() && item.job.attempts >= def.max_attempts {
-            item.die(tx, def, state, "the lease lapsed", now)?;
-        } else {
-            item.give_back(tx, def, state)?;
+fn take_back_lapsed(books: &mut Books<'_, '_>, now: UnixMicros) -> Result<(), StorageError> {
+    let queue = books.queue();
+    let due = Scan::prefix(&(queue.clone(),)).through(&(queue, now));
+    let mut lapsed = Vec::new();
+    let mut n = 0;
+    for row in books.tx.scan(&LEASED, due)? {
+        let (row, lease) = row?;
+        n += lease.items.len();
+        lapsed.push((row, lease));
+        if n >= PROMOTE_MAX {
+            break;
+        }
+    }
+    for (row, lease) in lapsed {
+        books.tx.remove(&LEASED, &row)?;
+        for LeasedItem { order, tenant } in lease.items {
+            books.end_alone(order);
+            let at = books.row(&tenant, order);
+            let Some(mut item) = books.tx.take(&ITEMS, &at)? else {
+                continue;
+            };
+            if let Some(successor) = books.successor(&tenant, item.key.as_deref())? {
+                books.succeed(&tenant, item, successor)?;
+                continue;
+            }
+            item.attempt_failed("the lease lapsed", now);
+            if item.attempts >= books.def.max_attempts {
+                let reason = DeadReason::Exhausted;
+                bury_item(books, tenant, order, item, State::Leased, reason, now)?;
+            } else {
+                books.put_in(&tenant, order, &item)?;
+                books.count(&tenant, Some(State::Leased), Some(State::Ready), 1)?;
+            }
         }
     }
     Ok(())
 }
 
-fn promote_due(
-    tx: &mut WriteTx<'_>,
-    def: &QueueDef,
-    state: &mut QueueRecord,
-    now: UnixMicros,
-) -> Result<(), StorageError> {
-    for JobRef { tenant, id } in due(tx, def, &DELAYED, now)? {
-        Item::load(tx, def, &tenant, id)?.make_ready(tx, def, state)?;
+/// Makes ready what waited for an instant that has come.
+fn promote_due(books: &mut Books<'_, '_>, now: UnixMicros) -> Result<(), StorageError> {
+    let queue = books.queue();
+    let due = Scan::prefix(&(queue.clone(),)).through(&(queue, now));
+    let rows = books.tx.scan(&DUE, due)?.take(PROMOTE_MAX);
+    let rows = rows.collect::<Result<Vec<_>, StorageError>>()?;
+    for (row, Owner { tenant }) in rows {
+        let order = row.2;
+        books.tx.remove(&DUE, &row)?;
+        let item = books.tx.take(&LATER, &books.row(&tenant, order))?;
+        let mut item = item.ok_or_else(|| lost(order))?;
+        item.waits = Waits::Nothing;
+        books.put_in(&tenant, order, &item)?;
+        books.count(&tenant, Some(State::Delayed), Some(State::Ready), 1)?;
     }
     Ok(())
 }
 
-/// The first [`PROMOTE_MAX`] items of an index by time whose time has come.
-fn due(
-    tx: &WriteTx<'_>,
-    def: &QueueDef,
-    index: &Table<(QueueName, UnixMicros, u64), JobRef>,
-    now: UnixMicros,
-) -> Result<Vec<JobRef>, StorageError> {
-    let queue = QueueName::of(def);
-    let scan = Scan::prefix(&(queue.clone(),)).through(&(queue, now));
-    let rows = tx.scan(index, scan)?.take(PROMOTE_MAX);
-    rows.map(|row| row.map(|(_, job)| job)).collect()
-}
-
-/// The leased item, if this lease still holds.
-pub(super) fn held(
-    tx: &WriteTx<'_>,
-    def: &QueueDef,
-    leased: &Leased,
-) -> Result<Option<Item>, StorageError> {
-    let item = Item::find(tx, def, &leased.tenant, leased.id)?;
-    Ok(item.filter(
-        |item| matches!(item.job.place, Place::Leased { token, .. } if token == leased.token),
-    ))
-}
-
-/// Gives an item back as if it had not been leased; false if the lease was lost.
-///
-/// # Errors
-///
-/// As for every read, or a fault of the disk.
-pub fn release(
-    tx: &mut WriteTx<'_>,
-    def: &QueueDef,
-    leased: &Leased,
-) -> Result<bool, StorageError> {
-    let Some(mut item) = held(tx, def, leased)? else {
-        return Ok(false);
-    };
-    item.job.attempts = item.job.attempts.saturating_sub(1);
-    let mut state = QueueRecord::load(tx, def)?;
-    item.give_back(tx, def, &mut state)?;
-    state.save(tx, def)?;
-    tx.wake(def.name);
-    Ok(true)
-}
-
-/// Extends a lease to `now` plus the queue's lease; false if it was lost.
-///
-/// # Errors
-///
-/// As for every read, or a fault of the disk.
-pub fn renew(
-    tx: &mut WriteTx<'_>,
-    def: &QueueDef,
-    leased: &Leased,
-    now: UnixMicros,
-) -> Result<bool, StorageError> {
-    let Some(mut item) = held(tx, def, leased)? else {
-        return Ok(false);
-    };
-    let mut state = QueueRecord::load(tx, def)?;
-    let token = leased.token;
-    let until = now.plus(def.lease);
-    item.take_out(tx, def, &mut state)?;
-    item.put_in(tx, def, &mut state, Place::Leased { until, token })?;
-    Ok(true)
-}
-
-/// Voids every lease; for the start of the process, when nobody can hold one. Items go back to
-/// their places, in front of what came later, their attempts uncounted. One that was leased at
-/// [`CRASHES_MAX`] such ends is dead. Returns what was leased.
-///
-/// # Errors
-///
-/// As for every read, or a fault of the disk.
-pub fn recover(
-    tx: &mut WriteTx<'_>,
-    def: &QueueDef,
-    now: UnixMicros,
-) -> Result<Vec<Recovered>, StorageError> {
-    let rows = tx.scan(&LEASES, Scan::prefix(&(QueueName::of(def),)))?;
-    let leases: Vec<JobRef> = rows.map(|row| row.map(|(_, job)| job)).collect::<Result<_, _>>()?;
-    if leases.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut recovered = Vec::with_capacity(leases.len());
-    let mut state = QueueRecord::load(tx, def)?;
-    for JobRef { tenant, id } in leases {
-        let mut item = Item::load(tx, def, &tenant, id)?;
-        item.job.attempts = item.job.attempts.saturating_sub(1);
-        item.job.crashes += 1;
-        let dead = item.job.successor.is_none() && item.job.crashes >= CRASHES_MAX;
-        recovered.push(Recovered { id, tenant, key: item.job.key.clone(), dead });
-        if dead {
-            item.die(tx, def, &mut state, CRASH_LOOP, now)?;
-        } else {
-            item.give_back(tx, def, &mut state)?;
-        }
-    }
-    state.save(tx, def)?;
-    tx.wake(def.name);
-    Ok(recovered)
+fn lost(order: u64) -> StorageError {
+    StorageError::corrupt(ITEMS.name(), format!("there is no item {order}"))
 }

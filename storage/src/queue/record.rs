@@ -1,25 +1,28 @@
-//! What is stored of a queue, and the moves that keep its tables and counters in step.
+//! What is stored of a queue.
+//!
+//! An item has a number, its **order**, which it keeps for as long as it lives; tenants are served
+//! in it. Its row lies on the shelf of its state: ready and leased items on one, delayed and held
+//! ones on others. Leasing writes no item: a tenant's `head` moves past the items handed out, and
+//! one row tells of all that went to the same worker. What becomes ready again behind the head is
+//! listed in [`FRONT`].
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Depths, QueueDef};
+use super::{DeadReason, Depths, QueueDef, Rank, State};
 use crate::codec::{Record, bytes};
-use crate::error::StorageError;
 use crate::ids::{JobId, TenantId};
 use crate::keys::{InvalidKey, Key};
-use crate::read::Readable;
-use crate::table::Table;
+use crate::table::{Table, TableInfo};
 use crate::time::UnixMicros;
-use crate::write::WriteTx;
 
 /// A queue's name as a component of keys.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct QueueName(Cow<'static, str>);
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct QueueName(Cow<'static, str>);
 
 impl QueueName {
-    pub(super) fn of(def: &QueueDef) -> QueueName {
+    pub(crate) fn of(def: &QueueDef) -> QueueName {
         QueueName(Cow::Borrowed(def.name))
     }
 }
@@ -34,340 +37,265 @@ impl Key for QueueName {
     }
 }
 
-/// (tenant, queue, job) -> job. One item, dead or alive; all of a tenant's.
-pub(super) const JOBS: Table<(TenantId, QueueName, JobId), JobRecord> = Table::new("queue.jobs");
+/// The rows of items in one state.
+pub(crate) type Shelf = Table<ItemKey, ItemRecord>;
 
-/// (tenant, queue, key) -> job. The live item that has a key.
-pub(super) const KEYS: Table<(TenantId, QueueName, String), JobId> = Table::new("queue.keys");
+/// Tenant, queue, order.
+pub(crate) type ItemKey = (TenantId, QueueName, u64);
 
-/// (tenant, queue) -> number of live items.
-pub(super) const PENDING: Table<(TenantId, QueueName), u64> = Table::new("queue.pending");
+/// (tenant, queue, order) -> item. Ready and leased ones: a tenant's next.
+pub(crate) const ITEMS: Shelf = Table::new("queue.items");
+
+/// (tenant, queue, order) -> item. Delayed ones, found through [`DUE`] and [`LIVE`].
+pub(crate) const LATER: Shelf = Table::new("queue.later");
+
+/// (tenant, queue, order) -> item. Held ones: all of a tenant's.
+pub(crate) const HELD: Shelf = Table::new("queue.held");
+
+/// (tenant, queue, key) -> order. The live item that has a key, and what is to follow it.
+pub(crate) const LIVE: Table<(TenantId, QueueName, String), KeyRecord> = Table::new("queue.live");
+
+/// (tenant, queue, order). Items that are ready behind their tenant's head.
+pub(crate) const FRONT: Table<ItemKey, ()> = Table::new("queue.front");
+
+/// (tenant, queue, key or nothing, order) -> time of death. The dead of a tenant, or of a key.
+pub(crate) const LETTERS_OF: Table<(TenantId, QueueName, String, u64), DiedAt> =
+    Table::new("queue.letters_of");
 
 // The tables below are how a queue finds its next item among all tenants, so the queue is first.
 
-/// (queue) -> counters. One queue.
-pub(super) const QUEUES: Table<(QueueName,), QueueRecord> = Table::new("queue.queues");
+/// (queue) -> its counters.
+pub(crate) const STATE: Table<(QueueName,), QueueRecord> = Table::new("queue.state");
 
-/// (queue, tenant, order) -> job. The next item of a tenant; the next tenant that has one.
-pub(super) const READY: Table<(QueueName, TenantId, u64), JobId> = Table::new("queue.ready");
+/// (queue, tenant) -> counters of a tenant that has items, dead or alive.
+pub(crate) const TENANTS: Table<(QueueName, TenantId), TenantRecord> = Table::new("queue.tenants");
 
-/// (queue, run at, order) -> job. What has come due, earliest first.
-pub(super) const DELAYED: Table<(QueueName, UnixMicros, u64), JobRef> = Table::new("queue.delayed");
+/// (queue, tenant). Tenants with something ready, in the order of their turns.
+pub(crate) const TURNS: Table<(QueueName, TenantId), ()> = Table::new("queue.turns");
 
-/// (queue, end of the lease, order) -> job. What has lapsed, earliest first.
-pub(super) const LEASES: Table<(QueueName, UnixMicros, u64), JobRef> = Table::new("queue.leases");
+/// (queue, order) -> owner. Ready items that go first and alone: the process ended while they were
+/// leased.
+pub(crate) const SUSPECTS: Table<(QueueName, u64), Owner> = Table::new("queue.suspects");
 
-/// (queue, time of death, order) -> job. The dead, oldest first.
-pub(super) const DEAD: Table<(QueueName, UnixMicros, u64), JobRef> = Table::new("queue.dead");
+/// (queue, run at, order) -> owner. What has come due, earliest first.
+pub(crate) const DUE: Table<(QueueName, UnixMicros, u64), Owner> = Table::new("queue.due");
 
-impl Record for JobId {
-    const FORMAT: u8 = 1;
-}
+/// (queue, end of the lease, token) -> items. What has lapsed, earliest first.
+pub(crate) const LEASED: Table<(QueueName, UnixMicros, u64), LeaseRecord> =
+    Table::new("queue.leased");
 
-/// Leads from an index to an item.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct JobRef {
-    pub(super) tenant: TenantId,
-    pub(super) id: JobId,
-}
+/// (queue, time of death, order) -> dead item. Oldest first.
+pub(crate) const LETTERS: Table<(QueueName, UnixMicros, u64), DeadRecord> =
+    Table::new("queue.letters");
 
-impl Record for JobRef {
-    const FORMAT: u8 = 1;
-}
+pub(crate) const TABLES: &[TableInfo] = &[
+    TableInfo::of(&ITEMS),
+    TableInfo::of(&LATER),
+    TableInfo::of(&HELD),
+    TableInfo::of(&LIVE),
+    TableInfo::of(&FRONT),
+    TableInfo::of(&LETTERS_OF),
+    TableInfo::of(&STATE),
+    TableInfo::of(&TENANTS),
+    TableInfo::of(&TURNS),
+    TableInfo::of(&SUSPECTS),
+    TableInfo::of(&DUE),
+    TableInfo::of(&LEASED),
+    TableInfo::of(&LETTERS),
+];
 
 /// An item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct JobRecord {
-    pub(super) key: Option<String>,
+pub(crate) struct ItemRecord {
+    pub(crate) id: JobId,
+    pub(crate) key: Option<String>,
     #[serde(with = "bytes")]
-    pub(super) payload: Vec<u8>,
-    /// A payload that came while a worker had the item.
-    pub(super) successor: Option<Payload>,
-    /// Place among those of its tenant, or among those due at the same instant. Unique in a queue.
-    pub(super) order: u64,
-    /// Attempts that count, the one under way included.
-    pub(super) attempts: u32,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) rank: Option<Rank>,
+    /// Attempts that are over and count.
+    pub(crate) attempts: u32,
     /// Ends of the process while the item was leased.
-    pub(super) crashes: u32,
-    pub(super) enqueued_at: UnixMicros,
+    pub(crate) crashes: u32,
+    pub(crate) enqueued_at: UnixMicros,
+    pub(crate) first_failed_at: Option<UnixMicros>,
     /// Why the latest attempt failed.
-    pub(super) error: Option<String>,
-    pub(super) place: Place,
+    pub(crate) error: Option<String>,
+    pub(crate) waits: Waits,
 }
 
-impl Record for JobRecord {
+impl Record for ItemRecord {
     const FORMAT: u8 = 1;
 }
 
-/// Bytes, written as such.
+/// What an item waits for, apart from its turn. Variants are stored by position: new ones go last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(super) struct Payload(#[serde(with = "bytes")] pub(super) Vec<u8>);
+pub(crate) enum Waits {
+    Nothing,
+    Until(UnixMicros),
+    Held(String),
+}
 
-/// Which index an item is in. Variants are stored by position: new ones go last.
+impl ItemRecord {
+    /// An item without a payload yet.
+    pub(super) fn new(id: JobId, key: Option<String>, enqueued_at: UnixMicros) -> ItemRecord {
+        ItemRecord {
+            id,
+            key,
+            payload: Vec::new(),
+            rank: None,
+            attempts: 0,
+            crashes: 0,
+            enqueued_at,
+            first_failed_at: None,
+            error: None,
+            waits: Waits::Nothing,
+        }
+    }
+
+    /// The shelf an item that waits for this lies on.
+    pub(super) fn shelf(&self) -> &'static Shelf {
+        match self.waits {
+            Waits::Nothing => &ITEMS,
+            Waits::Until(_) => &LATER,
+            Waits::Held(_) => &HELD,
+        }
+    }
+
+    /// Takes over a newer payload and forgets how the former one fared.
+    pub(super) fn begin_afresh(&mut self, payload: Vec<u8>, rank: Option<Rank>) {
+        self.payload = payload;
+        self.rank = rank;
+        self.attempts = 0;
+        self.crashes = 0;
+        self.first_failed_at = None;
+        self.error = None;
+    }
+
+    /// Counts an attempt that came to nothing.
+    pub(super) fn attempt_failed(&mut self, error: &str, now: UnixMicros) {
+        self.attempts = self.attempts.saturating_add(1);
+        self.first_failed_at.get_or_insert(now);
+        self.error = Some(shortened(error));
+    }
+}
+
+/// What a key stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeyRecord {
+    pub(crate) order: u64,
+    /// What came while a worker had the item.
+    pub(crate) successor: Option<Successor>,
+}
+
+impl Record for KeyRecord {
+    const FORMAT: u8 = 1;
+}
+
+/// A newer payload, and the place it was given when it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Successor {
+    #[serde(with = "bytes")]
+    pub(crate) payload: Vec<u8>,
+    pub(crate) rank: Option<Rank>,
+    pub(crate) order: u64,
+    pub(crate) enqueued_at: UnixMicros,
+}
+
+/// Whose item an index leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owner {
+    pub(crate) tenant: TenantId,
+}
+
+impl Record for Owner {
+    const FORMAT: u8 = 1;
+}
+
+/// Items that one worker took at one time.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct LeaseRecord {
+    /// Those not settled yet. One whose row is gone was removed from under the worker.
+    pub(crate) items: Vec<LeasedItem>,
+}
+
+impl Record for LeaseRecord {
+    const FORMAT: u8 = 1;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeasedItem {
+    pub(crate) order: u64,
+    pub(crate) tenant: TenantId,
+}
+
+/// An item that was given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeadRecord {
+    pub(crate) tenant: TenantId,
+    pub(crate) reason: DeadReason,
+    pub(crate) item: ItemRecord,
+}
+
+impl Record for DeadRecord {
+    const FORMAT: u8 = 1;
+}
+
+/// Leads to a dead item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Place {
-    Ready,
-    Delayed { run_at: UnixMicros },
-    Leased { until: UnixMicros, token: u64 },
-    Dead { at: UnixMicros },
+pub(crate) struct DiedAt(pub(crate) UnixMicros);
+
+impl Record for DiedAt {
+    const FORMAT: u8 = 1;
 }
 
 /// The state of a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(super) struct QueueRecord {
+pub(crate) struct QueueRecord {
     /// The latest number given out, as an order or as a token.
-    number: u64,
+    pub(crate) number: u64,
     /// The tenant served last.
-    pub(super) turn: Option<TenantId>,
-    pub(super) depths: Depths,
+    pub(crate) turn: Option<TenantId>,
+    pub(crate) depths: Depths,
+    pub(crate) paused: bool,
+    /// The item that is leased alone, if one is.
+    pub(crate) alone: Option<u64>,
+    /// Dead items removed because there were too many or they were too old.
+    pub(crate) evicted: u64,
 }
 
 impl Record for QueueRecord {
     const FORMAT: u8 = 1;
 }
 
-impl QueueRecord {
-    pub(super) fn load(tx: &impl Readable, def: &QueueDef) -> Result<QueueRecord, StorageError> {
-        let state = tx.get(&QUEUES, &(QueueName::of(def),))?;
-        Ok(state.unwrap_or_default())
-    }
+/// The state of a tenant in a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct TenantRecord {
+    pub(crate) depths: Depths,
+    /// Past every item that was ever leased. From here on what is on the shelf of ready and leased
+    /// items is ready.
+    pub(crate) head: u64,
+}
 
-    pub(super) fn save(&self, tx: &mut WriteTx<'_>, def: &QueueDef) -> Result<(), StorageError> {
-        tx.put(&QUEUES, &(QueueName::of(def),), self)
-    }
+impl Record for TenantRecord {
+    const FORMAT: u8 = 1;
+}
 
-    /// A number higher than any before.
-    pub(super) fn number(&mut self) -> u64 {
-        self.number += 1;
-        self.number
-    }
-
-    fn depth(&mut self, place: Place) -> &mut u64 {
-        match place {
-            Place::Ready => &mut self.depths.ready,
-            Place::Delayed { .. } => &mut self.depths.delayed,
-            Place::Leased { .. } => &mut self.depths.leased,
-            Place::Dead { .. } => &mut self.depths.dead,
+impl Depths {
+    pub(crate) fn of(&mut self, state: State) -> &mut u64 {
+        match state {
+            State::Ready => &mut self.ready,
+            State::Delayed => &mut self.delayed,
+            State::Leased => &mut self.leased,
+            State::Held => &mut self.held,
+            State::Dead => &mut self.dead,
         }
     }
 }
 
-impl JobRecord {
-    pub(super) fn new(
-        key: Option<String>,
-        payload: Vec<u8>,
-        order: u64,
-        now: UnixMicros,
-        place: Place,
-    ) -> JobRecord {
-        JobRecord {
-            key,
-            payload,
-            successor: None,
-            order,
-            attempts: 0,
-            crashes: 0,
-            enqueued_at: now,
-            error: None,
-            place,
-        }
-    }
-}
-
-/// An item and what leads to it.
-#[derive(Debug, Clone)]
-pub(super) struct Item {
-    pub(super) id: JobId,
-    pub(super) tenant: TenantId,
-    pub(super) job: JobRecord,
-}
-
-impl Item {
-    /// The item an index leads to. Its absence is damage.
-    pub(super) fn load(
-        tx: &impl Readable,
-        def: &QueueDef,
-        tenant: &TenantId,
-        id: JobId,
-    ) -> Result<Item, StorageError> {
-        let item = Item::find(tx, def, tenant, id)?;
-        item.ok_or_else(|| StorageError::corrupt(JOBS.name(), format!("no job {id}")))
-    }
-
-    pub(super) fn find(
-        tx: &impl Readable,
-        def: &QueueDef,
-        tenant: &TenantId,
-        id: JobId,
-    ) -> Result<Option<Item>, StorageError> {
-        let tenant = tenant.clone();
-        let job = tx.get(&JOBS, &(tenant.clone(), QueueName::of(def), id))?;
-        Ok(job.map(|job| Item { id, tenant, job }))
-    }
-
-    pub(super) fn save(&self, tx: &mut WriteTx<'_>, def: &QueueDef) -> Result<(), StorageError> {
-        tx.put(&JOBS, &self.row(def), &self.job)
-    }
-
-    /// Takes the item out of the index of its place. It must go into another, or go altogether.
-    pub(super) fn take_out(
-        &self,
-        tx: &mut WriteTx<'_>,
-        def: &QueueDef,
-        state: &mut QueueRecord,
-    ) -> Result<(), StorageError> {
-        let queue = QueueName::of(def);
-        let order = self.job.order;
-        let found = match self.job.place {
-            Place::Ready => tx.remove(&READY, &(queue, self.tenant.clone(), order)),
-            Place::Delayed { run_at } => tx.remove(&DELAYED, &(queue, run_at, order)),
-            Place::Leased { until, .. } => tx.remove(&LEASES, &(queue, until, order)),
-            Place::Dead { at } => tx.remove(&DEAD, &(queue, at, order)),
-        }?;
-        let depth = state.depth(self.job.place);
-        if !found || *depth == 0 {
-            return Err(self.corrupt("is not where it says"));
-        }
-        *depth -= 1;
-        Ok(())
-    }
-
-    /// Puts the item into the index of `place` and saves it.
-    pub(super) fn put_in(
-        &mut self,
-        tx: &mut WriteTx<'_>,
-        def: &QueueDef,
-        state: &mut QueueRecord,
-        place: Place,
-    ) -> Result<(), StorageError> {
-        self.job.place = place;
-        *state.depth(place) += 1;
-        let (id, tenant) = (self.id, self.tenant.clone());
-        let queue = QueueName::of(def);
-        let order = self.job.order;
-        match place {
-            Place::Ready => tx.put(&READY, &(queue, tenant, order), &id),
-            Place::Delayed { run_at } => {
-                tx.put(&DELAYED, &(queue, run_at, order), &JobRef { tenant, id })
-            }
-            Place::Leased { until, .. } => {
-                tx.put(&LEASES, &(queue, until, order), &JobRef { tenant, id })
-            }
-            Place::Dead { at } => tx.put(&DEAD, &(queue, at, order), &JobRef { tenant, id }),
-        }?;
-        self.save(tx, def)
-    }
-
-    /// Takes the item out of its index and puts it behind all that are ready.
-    pub(super) fn make_ready(
-        mut self,
-        tx: &mut WriteTx<'_>,
-        def: &QueueDef,
-        state: &mut QueueRecord,
-    ) -> Result<(), StorageError> {
-        self.take_out(tx, def, state)?;
-        self.job.order = state.number();
-        self.put_in(tx, def, state, Place::Ready)
-    }
-
-    /// Ends the lease: back to the place the item had among the ready ones, or, if a newer payload
-    /// came meanwhile, to begin afresh with that.
-    pub(super) fn give_back(
-        mut self,
-        tx: &mut WriteTx<'_>,
-        def: &QueueDef,
-        state: &mut QueueRecord,
-    ) -> Result<(), StorageError> {
-        if let Some(Payload(payload)) = self.job.successor.take() {
-            self.begin_afresh(payload);
-            return self.make_ready(tx, def, state);
-        }
-        self.take_out(tx, def, state)?;
-        self.put_in(tx, def, state, Place::Ready)
-    }
-
-    /// Forgets the past of the item's present payload.
-    pub(super) fn begin_afresh(&mut self, payload: Vec<u8>) {
-        self.job.payload = payload;
-        self.job.attempts = 0;
-        self.job.crashes = 0;
-        self.job.error = None;
-    }
-
-    /// Moves the item to the dead; its key is free for another.
-    pub(super) fn die(
-        mut self,
-        tx: &mut WriteTx<'_>,
-        def: &QueueDef,
-        state: &mut QueueRecord,
-        error: &str,
-        at: UnixMicros,
-    ) -> Result<(), StorageError> {
-        self.take_out(tx, def, state)?;
-        self.free_key(tx, def)?;
-        self.count_pending(tx, def, -1)?;
-        self.job.error = Some(shortened(error));
-        self.put_in(tx, def, state, Place::Dead { at })
-    }
-
-    /// Removes the item altogether.
-    pub(super) fn remove(
-        self,
-        tx: &mut WriteTx<'_>,
-        def: &QueueDef,
-        state: &mut QueueRecord,
-    ) -> Result<(), StorageError> {
-        self.take_out(tx, def, state)?;
-        if !matches!(self.job.place, Place::Dead { .. }) {
-            self.free_key(tx, def)?;
-            self.count_pending(tx, def, -1)?;
-        }
-        tx.remove(&JOBS, &self.row(def)).map(drop)
-    }
-
-    fn free_key(&self, tx: &mut WriteTx<'_>, def: &QueueDef) -> Result<(), StorageError> {
-        if let Some(row) = self.key_row(def) {
-            tx.remove(&KEYS, &row)?;
-        }
-        Ok(())
-    }
-
-    /// Counts the item among its tenant's live ones, or no longer.
-    pub(super) fn count_pending(
-        &self,
-        tx: &mut WriteTx<'_>,
-        def: &QueueDef,
-        delta: i64,
-    ) -> Result<(), StorageError> {
-        let row = (self.tenant.clone(), QueueName::of(def));
-        let before = tx.get(&PENDING, &row)?.unwrap_or(0);
-        match before.checked_add_signed(delta) {
-            Some(0) => tx.remove(&PENDING, &row).map(drop),
-            Some(after) => tx.put(&PENDING, &row, &after),
-            None => Err(self.corrupt("was not counted")),
-        }
-    }
-
-    /// The row that reserves the item's key, if it has one.
-    pub(super) fn key_row(&self, def: &QueueDef) -> Option<(TenantId, QueueName, String)> {
-        let key = self.job.key.clone()?;
-        Some((self.tenant.clone(), QueueName::of(def), key))
-    }
-
-    pub(super) fn corrupt(&self, reason: &str) -> StorageError {
-        StorageError::corrupt(JOBS.name(), format!("job {}: {reason}", self.id))
-    }
-
-    fn row(&self, def: &QueueDef) -> (TenantId, QueueName, JobId) {
-        (self.tenant.clone(), QueueName::of(def), self.id)
-    }
-}
-
-/// Longest error kept with an item, in bytes.
+/// Longest error or reason kept with an item, in bytes.
 const ERROR_MAX: usize = 1000;
 
-/// The beginning of a long error.
-pub(super) fn shortened(error: &str) -> String {
-    error[..error.floor_char_boundary(ERROR_MAX)].to_owned()
+/// The beginning of a long text.
+pub(super) fn shortened(text: &str) -> String {
+    text[..text.floor_char_boundary(ERROR_MAX)].to_owned()
 }

@@ -26,6 +26,7 @@ mod tests {
         max_attempts: 5,
         backoff_base: Duration::from_secs(2),
         backoff_cap: Duration::from_secs(60),
+        ..QueueDef::named("retry")
     };
 
     #[test]

@@ -1,10 +1,14 @@
-//! The end of an attempt: done, failed, or hopeless.
+//! The end of a lease: done, failed, hopeless, given back, put off; and its extension.
 
-use super::lease::held;
-use super::record::{Item, Place, QueueRecord, shortened};
+use super::books::{self, Books, Claim};
+use super::dead::bury_item;
+use super::record::{
+    ITEMS, ItemRecord, KeyRecord, LEASED, LIVE, LeaseRecord, LeasedItem, Waits, shortened,
+};
 use super::retry::backoff;
-use super::{Leased, Outcome, QueueDef};
+use super::{DeadReason, Leased, Outcome, QueueDef, State};
 use crate::error::StorageError;
+use crate::read::Readable;
 use crate::time::UnixMicros;
 use crate::write::WriteTx;
 
@@ -15,18 +19,51 @@ use crate::write::WriteTx;
 ///
 /// As for every read, or a fault of the disk.
 pub fn ack(tx: &mut WriteTx<'_>, def: &QueueDef, leased: &Leased) -> Result<bool, StorageError> {
-    let Some(item) = held(tx, def, leased)? else {
+    books::with(tx, def, |books| done(books, leased))
+}
+
+/// [`ack`] for each of `leased`, in one go.
+///
+/// # Errors
+///
+/// As for every read, or a fault of the disk.
+pub fn ack_all(
+    tx: &mut WriteTx<'_>,
+    def: &QueueDef,
+    leased: &[Leased],
+) -> Result<Vec<bool>, StorageError> {
+    books::with(tx, def, |books| leased.iter().map(|leased| done(books, leased)).collect())
+}
+
+fn done(books: &mut Books<'_, '_>, leased: &Leased) -> Result<bool, StorageError> {
+    let Leased { id, tenant, key, order, .. } = leased;
+    // A row that is gone was removed from under the worker, and its key may be another's by now.
+    if books.claim(leased)?.is_none() || !books.tx.remove(&ITEMS, &books.row(tenant, *order))? {
         return Ok(false);
-    };
-    let mut state = QueueRecord::load(tx, def)?;
-    if item.job.successor.is_some() {
-        item.give_back(tx, def, &mut state)?;
-        tx.wake(def.name);
-    } else {
-        item.remove(tx, def, &mut state)?;
     }
-    state.save(tx, def)?;
+    let live = match key {
+        Some(key) => books.tx.take(&LIVE, &books.key_row(tenant, key))?,
+        None => None,
+    };
+    if let Some(KeyRecord { successor: Some(successor), .. }) = live {
+        let item = ItemRecord::new(*id, key.clone(), successor.enqueued_at);
+        books.succeed(tenant, item, successor)?;
+    } else {
+        books.count(tenant, Some(State::Leased), None, 1)?;
+    }
     Ok(true)
+}
+
+/// A leased item off its lease and off its shelf.
+fn taken(
+    books: &mut Books<'_, '_>,
+    leased: &Leased,
+) -> Result<Option<(ItemRecord, Claim)>, StorageError> {
+    let Some(claim) = books.claim(leased)? else {
+        return Ok(None);
+    };
+    let item = books.tx.take(&ITEMS, &books.row(&leased.tenant, leased.order))?;
+    Ok(item.map(|item| (item, claim)))
 }
 
 /// Says that the attempt failed, and may succeed another time: the item waits and is run again, or
@@ -44,30 +81,33 @@ pub fn fail(
     now: UnixMicros,
     jitter: f64,
 ) -> Result<Outcome, StorageError> {
-    let Some(item) = held(tx, def, leased)? else {
-        return Ok(Outcome::LeaseLost);
-    };
-    if item.job.attempts >= def.max_attempts {
-        return end(tx, def, item, error, now);
-    }
-    let mut item = match superseded(tx, def, item)? {
-        Ok(()) => return Ok(Outcome::Retry { run_at: now }),
-        Err(item) => item,
-    };
-    let run_at = now.plus(backoff(def, item.job.attempts, jitter));
-    let mut state = QueueRecord::load(tx, def)?;
-    item.take_out(tx, def, &mut state)?;
-    item.job.error = Some(shortened(error));
-    item.job.order = state.number();
-    item.put_in(tx, def, &mut state, Place::Delayed { run_at })?;
-    state.save(tx, def)?;
-    // Whoever sleeps until the next item comes due must learn of this one.
-    tx.wake(def.name);
-    Ok(Outcome::Retry { run_at })
+    books::with(tx, def, |books| {
+        let Some((mut item, _)) = taken(books, leased)? else {
+            return Ok(Outcome::LeaseLost);
+        };
+        let (tenant, order) = (&leased.tenant, leased.order);
+        if let Some(successor) = books.successor(tenant, item.key.as_deref())? {
+            books.succeed(tenant, item, successor)?;
+            return Ok(Outcome::Retry { run_at: now });
+        }
+        item.attempt_failed(error, now);
+        if item.attempts >= def.max_attempts {
+            let reason = DeadReason::Exhausted;
+            bury_item(books, tenant.clone(), order, item, State::Leased, reason, now)?;
+            return Ok(Outcome::Dead);
+        }
+        let run_at = now.plus(backoff(def, item.attempts, jitter));
+        item.waits = Waits::Until(run_at);
+        books.put_in(tenant, order, &item)?;
+        books.count(tenant, Some(State::Leased), Some(State::Delayed), 1)?;
+        // Whoever sleeps until the next item comes due must learn of this one.
+        books.wake();
+        Ok(Outcome::Retry { run_at })
+    })
 }
 
-/// Says that the attempt failed and no other can succeed: the item is dead at once. A newer
-/// payload that came meanwhile is run all the same.
+/// Says that the attempt failed and no other can succeed: the item is dead at once, for `reason`.
+/// A newer payload that came meanwhile is run all the same.
 ///
 /// # Errors
 ///
@@ -76,44 +116,113 @@ pub fn bury(
     tx: &mut WriteTx<'_>,
     def: &QueueDef,
     leased: &Leased,
+    reason: DeadReason,
     error: &str,
     now: UnixMicros,
 ) -> Result<Outcome, StorageError> {
-    match held(tx, def, leased)? {
-        Some(item) => end(tx, def, item, error, now),
-        None => Ok(Outcome::LeaseLost),
-    }
+    books::with(tx, def, |books| {
+        let Some((mut item, _)) = taken(books, leased)? else {
+            return Ok(Outcome::LeaseLost);
+        };
+        let (tenant, order) = (&leased.tenant, leased.order);
+        if let Some(successor) = books.successor(tenant, item.key.as_deref())? {
+            books.succeed(tenant, item, successor)?;
+            return Ok(Outcome::Retry { run_at: now });
+        }
+        item.attempt_failed(error, now);
+        bury_item(books, tenant.clone(), order, item, State::Leased, reason, now)?;
+        Ok(Outcome::Dead)
+    })
 }
 
-fn end(
+/// Gives an item back as if it had not been leased; false if the lease was lost. If a newer payload
+/// came meanwhile, that takes its place.
+///
+/// # Errors
+///
+/// As for every read, or a fault of the disk.
+pub fn release(
     tx: &mut WriteTx<'_>,
     def: &QueueDef,
-    item: Item,
-    error: &str,
+    leased: &Leased,
+) -> Result<bool, StorageError> {
+    books::with(tx, def, |books| {
+        let Some((item, Claim { alone })) = taken(books, leased)? else {
+            return Ok(false);
+        };
+        let (tenant, order) = (&leased.tenant, leased.order);
+        if let Some(successor) = books.successor(tenant, item.key.as_deref())? {
+            books.succeed(tenant, item, successor)?;
+            return Ok(true);
+        }
+        if alone {
+            // Nobody has seen yet whether it ends the process.
+            books.tx.put(&ITEMS, &books.row(tenant, order), &item)?;
+            books.suspect(tenant, order)?;
+        } else {
+            books.put_in(tenant, order, &item)?;
+        }
+        books.count(tenant, Some(State::Leased), Some(State::Ready), 1)?;
+        books.wake();
+        Ok(true)
+    })
+}
+
+/// Puts an item aside until [`release_held`](super::release_held), with the reason why it cannot
+/// be worked on; false if the lease was lost. The attempt does not count. If a newer payload came
+/// meanwhile, that is held in its place.
+///
+/// # Errors
+///
+/// As for every read, or a fault of the disk.
+pub fn hold(
+    tx: &mut WriteTx<'_>,
+    def: &QueueDef,
+    leased: &Leased,
+    reason: &str,
+) -> Result<bool, StorageError> {
+    books::with(tx, def, |books| {
+        let Some((mut item, _)) = taken(books, leased)? else {
+            return Ok(false);
+        };
+        let (tenant, order) = (&leased.tenant, leased.order);
+        item.waits = Waits::Held(shortened(reason));
+        if let Some(successor) = books.successor(tenant, item.key.as_deref())? {
+            books.succeed(tenant, item, successor)?;
+        } else {
+            books.put_in(tenant, order, &item)?;
+            books.count(tenant, Some(State::Leased), Some(State::Held), 1)?;
+        }
+        Ok(true)
+    })
+}
+
+/// Extends a lease to `now` plus the queue's lease, and returns the one that holds from now on;
+/// `None` if it was lost.
+///
+/// # Errors
+///
+/// As for every read, or a fault of the disk.
+pub fn renew(
+    tx: &mut WriteTx<'_>,
+    def: &QueueDef,
+    leased: &Leased,
     now: UnixMicros,
-) -> Result<Outcome, StorageError> {
-    let item = match superseded(tx, def, item)? {
-        Ok(()) => return Ok(Outcome::Retry { run_at: now }),
-        Err(item) => item,
-    };
-    let mut state = QueueRecord::load(tx, def)?;
-    item.die(tx, def, &mut state, error, now)?;
-    state.save(tx, def)?;
-    Ok(Outcome::Dead)
-}
-
-/// Begins afresh with a newer payload if one came; else returns the item.
-fn superseded(
-    tx: &mut WriteTx<'_>,
-    def: &QueueDef,
-    item: Item,
-) -> Result<Result<(), Item>, StorageError> {
-    if item.job.successor.is_none() {
-        return Ok(Err(item));
-    }
-    let mut state = QueueRecord::load(tx, def)?;
-    item.give_back(tx, def, &mut state)?;
-    state.save(tx, def)?;
-    tx.wake(def.name);
-    Ok(Ok(()))
+) -> Result<Option<Leased>, StorageError> {
+    books::with(tx, def, |books| {
+        let Some(Claim { alone }) = books.claim(leased)? else {
+            return Ok(None);
+        };
+        let Leased { tenant, order, .. } = leased;
+        if !books.tx.contains(&ITEMS, &books.row(tenant, *order))? {
+            return Ok(None);
+        }
+        if alone {
+            books.state.alone = Some(*order);
+        }
+        let (until, token) = (now.plus(def.lease), books.number());
+        let items = vec![LeasedItem { order: *order, tenant: tenant.clone() }];
+        books.tx.put(&LEASED, &(books.queue(), until, token), &LeaseRecord { items })?;
+        Ok(Some(Leased { until, token, ..leased.clone() }))
+    })
 }

@@ -7,7 +7,7 @@ use crate::codec::{Record, floats};
 use crate::error::StorageError;
 use crate::ids::{EventId, NodeId, TenantId};
 use crate::read::Readable;
-use crate::table::{Scan, Table};
+use crate::table::{Scan, Table, TableInfo};
 use crate::time::UnixMicros;
 use crate::write::WriteTx;
 
@@ -48,6 +48,21 @@ pub const VERSIONS: Table<(TenantId, NodeId, u32), VersionRecord> = Table::new("
 
 /// (tenant, name) -> count. Kept in the transactions that change what they count.
 pub const COUNTS: Table<(TenantId, String), u64> = Table::new("graph.counts");
+
+pub(crate) const TABLES: &[TableInfo] = &[
+    TableInfo::of(&TENANTS),
+    TableInfo::of(&NODES),
+    TableInfo::of(&EXTERNAL_IDS),
+    TableInfo::of(&EDGES),
+    TableInfo::of(&EDGES_IN),
+    TableInfo::of(&EVENTS),
+    TableInfo::of(&NODE_EVENTS),
+    TableInfo::of(&VECTORS),
+    TableInfo::of(&TEXTS),
+    TableInfo::of(&HISTORY),
+    TableInfo::of(&VERSIONS),
+    TableInfo::of(&COUNTS),
+];
 
 /// A tenant that has written something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

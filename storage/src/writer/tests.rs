@@ -1,5 +1,5 @@
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use redb::StorageBackend;
@@ -9,6 +9,7 @@ use super::*;
 use crate::ids::TenantId;
 use crate::read::Readable;
 use crate::store::{Store, StoreOptions};
+use crate::table::Table;
 use crate::tables::graph::{COUNTS, add_count, count};
 
 fn tenant() -> TenantId {
@@ -47,7 +48,7 @@ fn send<F>(store: &Store, change: F) -> Answer
 where
     F: FnOnce(&mut WriteTx<'_>) -> Result<u64, StorageError> + Send + 'static,
 {
-    let (message, answer) = pending(change);
+    let (message, answer) = pending(Room::Takes, change);
     assert!(store.inbox().try_send(message).is_ok());
     answer
 }
@@ -65,7 +66,7 @@ fn changes_of_one_batch_share_a_commit_and_see_each_other() {
         assert_eq!(answer.blocking_recv().unwrap().unwrap().value, before as u64 + 1);
     }
     let stats = store.stats();
-    assert_eq!((stats.commits, stats.batch_size_max), (1, 50));
+    assert_eq!((stats.commits, stats.batch_changes.sum), (1, 50.0));
     assert_eq!((stats.changes, stats.changes_failed, stats.rows), (51, 0, 50));
 }
 
@@ -99,7 +100,8 @@ fn a_bad_change_is_undone_alone() {
     assert_eq!(late.blocking_recv().unwrap().unwrap().value, 3);
     assert_eq!((n(&store, "n"), n(&store, "new")), (3, 0));
     assert_eq!(store.stats().changes_failed, 2);
-    assert_eq!(store.stats().batch_size_max, 4);
+    let batches = store.stats().batch_changes;
+    assert_eq!((batches.count(), batches.sum), (2, 5.0));
 }
 
 #[test]
@@ -154,7 +156,8 @@ fn a_full_queue_makes_writers_wait_and_loses_nobody() {
     let seen = runtime.block_on(writers);
     held.join().unwrap();
     assert_eq!(seen, (1..=40).collect::<Vec<u64>>());
-    assert!(store.stats().batch_size_max <= 3);
+    // At most three in each.
+    assert!(store.stats().batch_changes.count() >= 14);
 }
 
 #[test]
@@ -187,11 +190,12 @@ fn waiters_hear_of_commits() {
     assert_eq!(*newest.borrow_and_update(), Seq(1));
 }
 
-/// A disk whose syncs fail once told to.
-#[derive(Debug)]
+/// A disk that counts its syncs, which fail once told to.
+#[derive(Debug, Default)]
 struct Failing {
     medium: InMemoryBackend,
     broken: Arc<AtomicBool>,
+    n_syncs: Arc<AtomicU64>,
 }
 
 impl StorageBackend for Failing {
@@ -211,6 +215,7 @@ impl StorageBackend for Failing {
         if self.broken.load(Ordering::SeqCst) {
             return Err(io::Error::other("the cable is out"));
         }
+        self.n_syncs.fetch_add(1, Ordering::SeqCst);
         self.medium.sync_data()
     }
 
@@ -222,7 +227,7 @@ impl StorageBackend for Failing {
 #[test]
 fn a_failed_sync_ends_all_writing() {
     let broken = Arc::new(AtomicBool::new(false));
-    let disk = Failing { medium: InMemoryBackend::new(), broken: Arc::clone(&broken) };
+    let disk = Failing { broken: Arc::clone(&broken), ..Failing::default() };
     let store = Store::open_backend(disk, StoreOptions::default()).unwrap();
     let add = |tx: &mut WriteTx<'_>| add_count(tx, &tenant(), "n", 1);
     store.write_blocking(add).unwrap();
@@ -233,5 +238,27 @@ fn a_failed_sync_ends_all_writing() {
     broken.store(false, Ordering::SeqCst);
     let later = store.write_blocking(add).unwrap_err();
     assert!(matches!(later, StorageError::Unavailable { .. }));
-    assert_eq!(store.stats().commits, 1);
+    assert_eq!((store.stats().commits, store.stats().writable), (1, false));
+    assert!(matches!(store.fault(), Some(StorageError::Unavailable { .. })));
+    assert_eq!(n(&store, "n"), 1, "reading goes on");
+}
+
+#[test]
+fn what_touches_a_guarded_table_is_committed_in_two_phases() {
+    const GUARDED: Table<(TenantId, String), u64> = Table::new("graph.counts").two_phase();
+    let n_syncs = Arc::new(AtomicU64::new(0));
+    let disk = Failing { n_syncs: Arc::clone(&n_syncs), ..Failing::default() };
+    let store = Store::open_backend(disk, StoreOptions::default()).unwrap();
+    let syncs_of = |change: fn(&mut WriteTx<'_>) -> Result<(), StorageError>| {
+        let before = n_syncs.load(Ordering::SeqCst);
+        store.write_blocking(change).unwrap();
+        n_syncs.load(Ordering::SeqCst) - before
+    };
+    let key = || (tenant(), "n".to_owned());
+    syncs_of(move |tx| tx.put(&COUNTS, &(tenant(), "n".to_owned()), &1));
+    let plain = syncs_of(move |tx| tx.put(&COUNTS, &(tenant(), "n".to_owned()), &2));
+    let guarded = syncs_of(move |tx| tx.put(&GUARDED, &(tenant(), "n".to_owned()), &3));
+    assert_eq!((plain, guarded), (1, 2));
+    assert_eq!(store.stats().commits_two_phase, 1);
+    assert_eq!(store.read().unwrap().get(&COUNTS, &key()).unwrap(), Some(3));
 }

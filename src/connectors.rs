@@ -1,0 +1,3 @@
+//! Connectors: sources outside that documents come from.
+
+pub mod keyring;
