@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::embedding::Embedder;
 use crate::graph::Graph;
 use crate::observability::metrics::Metrics;
+use crate::queues::Queues;
 use crate::search::{Search, State};
 use crate::writes::Writes;
 
@@ -39,6 +40,8 @@ pub struct App {
     pub keys: Option<Arc<KeyRing>>,
     /// Backups of the store.
     pub backups: Backups,
+    /// The queues, for those who look after them.
+    pub queues: Queues,
     /// What is measured.
     pub metrics: Arc<Metrics>,
     /// The time.

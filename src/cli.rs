@@ -8,9 +8,11 @@ mod banner;
 mod completions;
 mod db;
 mod demo;
+mod dlq;
 mod embed;
 mod eval;
 mod keys;
+mod queue;
 mod remote;
 mod serve;
 mod token;
@@ -73,6 +75,10 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Restore a backup: the same as `backup restore`, with the archive named by its day too
     Restore(Box<backup::RestoreArgs>),
+    /// Look after the queues of a running server
+    Queue(queue::QueueArgs),
+    /// Look after what the queues of a running server gave up
+    Dlq(dlq::DlqArgs),
     /// Make keys, and see which ones are in use
     Keys(keys::KeysArgs),
     /// Print a completion script for a shell
@@ -116,6 +122,8 @@ impl Command {
             Self::Token(args) => token::run(&args),
             Self::Backup(args) => backup::run(&args),
             Self::Restore(args) => backup::restore(&args),
+            Self::Queue(args) => queue::run(&args),
+            Self::Dlq(args) => dlq::run(&args),
             Self::Keys(args) => keys::run(&args),
             Self::Completions(args) => completions::run(&args),
         }

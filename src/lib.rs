@@ -43,6 +43,7 @@ pub mod http;
 pub mod jobs;
 pub mod llm;
 pub mod observability;
+pub mod queues;
 pub mod refresh;
 pub mod search;
 pub mod shutdown;

@@ -27,11 +27,12 @@ use crate::backup::{self, Backups, Schedule};
 use crate::config::{self, Config, Distance};
 use crate::connectors::keyring;
 use crate::embedding::{BUILT_IN, Embedder, EmbedderOptions, Encoder, Precision};
-use crate::graph::{self, FreeSpace, Graph, QUEUE};
+use crate::graph::{self, FreeSpace, Graph};
 use crate::http::starting::Starting;
 use crate::jobs::{EmbeddingWorker, Scrubber, Settlements, Supervisor};
 use crate::llm::Extractive;
 use crate::observability::metrics::{Metrics, StoreMetrics};
+use crate::queues::{self, Queues};
 use crate::search::fuse::VECTOR_WEIGHT;
 use crate::search::{self, Fusion, Indexer, Indexes, Search};
 use crate::shutdown::{self, Budget};
@@ -146,7 +147,7 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
     let writes = Writes::new(graph.clone(), settlements.clone(), indexer.freshness(), waiting);
     let metrics = Metrics::new(Registry::new(), clock.now()).context("register metrics")?;
     let metrics =
-        Arc::new(metrics.with_store(StoreMetrics::new(&store, vec![QUEUE], clock.clone())));
+        Arc::new(metrics.with_store(StoreMetrics::new(&store, queues::defs(), clock.clone())));
     let writer = Arc::new(Extractive::new(embedder.clone()));
     let ask = Ask::new(graph.clone(), search.clone(), writer, &config, clock.clone());
     let supervisor = Supervisor::default();
@@ -177,6 +178,7 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         search,
         ask,
         embedder,
+        queues: Queues::new(store.clone(), clock.clone()),
         metrics,
         clock,
         started,

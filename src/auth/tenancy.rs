@@ -6,7 +6,7 @@
 
 use activekg_storage::ids::TenantId;
 
-use super::{AuthError, Authenticator, Caller, Violation};
+use super::{AuthError, Authenticator, Caller, Scope, Violation};
 
 /// The tenant of requests that name none, while tokens are off.
 const DEFAULT_TENANT: &str = "default";
@@ -63,6 +63,22 @@ impl Authenticator {
         };
         Ok(Effective { tenant, violation: None })
     }
+
+    /// The tenant that a route for operators is about: the one the request names, whoever's token
+    /// it is; `None`, which is all of them, when it names none.
+    ///
+    /// # Errors
+    ///
+    /// Forbidden when the token does not allow `super_admin`, and when the name is none a tenant
+    /// can have.
+    pub fn operated(
+        &self,
+        caller: &Caller,
+        named: Option<&str>,
+    ) -> Result<Option<TenantId>, AuthError> {
+        caller.require(Scope::SuperAdmin)?;
+        named.filter(|name| !name.trim().is_empty()).map(parsed).transpose()
+    }
 }
 
 fn parsed(name: &str) -> Result<TenantId, AuthError> {
@@ -92,6 +108,26 @@ mod tests {
         assert_eq!(effective(None, NamedOrDev), "lab");
         assert_eq!(effective(Some("t1"), Dev), "lab");
         assert_eq!(effective(Some("t1"), Default), "default");
+    }
+
+    #[test]
+    fn operators_name_any_tenant_or_none() {
+        use super::super::tests::{HS256, NOW};
+        let closed = authenticator(HS256);
+        let caller = |token: &str| {
+            closed.authenticate(Some(&format!("Bearer {token}")), NOW).expect("a caller")
+        };
+        let refused = closed.operated(&caller(&token(&[])), Some("t1")).unwrap_err();
+        assert_eq!(refused.violation, Some(Violation::ScopeDenied));
+        let operator = Caller {
+            scopes: crate::auth::Scopes::named(["super_admin"]),
+            ..caller(&token(&[]))
+        };
+        let named = |name| closed.operated(&operator, name).unwrap();
+        assert_eq!(named(Some("t2")), Some(TenantId::new("t2").unwrap()));
+        assert_eq!((named(None), named(Some(" "))), (None, None));
+        assert!(closed.operated(&operator, Some(&"x".repeat(101))).is_err());
+        assert_eq!(closed.operated(&closed.administrator(), None).unwrap(), None);
     }
 
     #[test]

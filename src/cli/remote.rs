@@ -133,7 +133,6 @@ impl Client {
     /// # Errors
     ///
     /// As [`Client::get`].
-    #[allow(dead_code, reason = "for commands that change something")]
     pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.json(Method::POST, path, Some(body)).await
     }
@@ -143,7 +142,6 @@ impl Client {
     /// # Errors
     ///
     /// As [`Client::get`].
-    #[allow(dead_code, reason = "for commands that change something")]
     pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
         self.json(Method::DELETE, path, None).await
     }

@@ -62,6 +62,16 @@ impl Work {
         Self { job: Some(JobId::random()), node: None, manual: None }
     }
 
+    /// The node it is about.
+    pub(super) fn node(&self) -> Option<NodeId> {
+        self.node.map(NodeId::from_u128)
+    }
+
+    /// The person who asked for it, if one did.
+    pub(super) fn requested_by(&self) -> Option<&str> {
+        self.manual.as_ref().map(|actor| actor.id.as_str())
+    }
+
     /// A refresh that a person asked for.
     pub fn manual(actor_id: &str, actor_type: &str) -> Self {
         let manual = Actor { id: actor_id.to_owned(), kind: actor_type.to_owned() };
@@ -247,7 +257,7 @@ impl Graph {
                 let (mut taken, mut dropped) = (Vec::new(), Vec::new());
                 for leased in queue::lease(tx, &QUEUE, now, n)? {
                     let work = serde_json::from_slice::<Work>(&leased.payload).ok();
-                    let id = work.as_ref().and_then(|work| work.node).map(NodeId::from_u128);
+                    let id = work.as_ref().and_then(Work::node);
                     let before = match id {
                         Some(id) => tx.get(&NODES, &(leased.tenant.clone(), id))?,
                         None => None,

@@ -9,6 +9,7 @@ mod edges;
 mod embedding;
 mod failure;
 mod nodes;
+mod queues;
 mod search;
 mod service;
 pub mod table;
@@ -71,6 +72,13 @@ pub fn router(app: App) -> Router {
         .route("/admin/backup", post(backup::create))
         .route("/admin/backups", get(backup::list))
         .route("/admin/backups/{name}/verify", post(backup::verify))
+        .route("/admin/queues", get(queues::list))
+        .route("/admin/queues/{queue}", get(queues::show))
+        .route("/admin/queues/{queue}/items", get(queues::items).delete(queues::purge))
+        .route("/admin/queues/{queue}/pause", post(queues::pause))
+        .route("/admin/queues/{queue}/resume", post(queues::resume))
+        .route("/admin/queues/{queue}/dead", get(queues::dead).delete(queues::clear))
+        .route("/admin/queues/{queue}/dead/replay", post(queues::replay))
         .route("/debug/dbinfo", get(debug::dbinfo))
         .route("/debug/embed_info", get(embedding::info))
         .route("/debug/intent", get(debug::intent))

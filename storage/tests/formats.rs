@@ -187,7 +187,7 @@ fn read_second(store: &Store) {
     let found = queue::peek(&tx, &SECOND, &tenant(), End::Oldest, 9).unwrap();
     let found: Vec<_> = found.iter().map(|item| (item.id.as_u128(), item.state.as_str())).collect();
     assert_eq!(found, [(1, "ready"), (3, "held"), (4, "leased"), (5, "ready")]);
-    let dead = queue::dead(&tx, &SECOND, &DeadFilter::default(), 9).unwrap();
+    let dead = queue::dead(&tx, &SECOND, &DeadFilter::default(), End::Oldest, 9).unwrap();
     assert_eq!((dead[0].id, dead[0].reason), (JobId::from_u128(2), DeadReason::Parse));
     drop(tx);
     let leased = store.write_blocking(|tx| {
@@ -245,7 +245,7 @@ fn read(store: &Store) {
     let depths = Depths { ready: 1, delayed: 1, leased: 1, dead: 1, held: 0 };
     assert_eq!(queue::depths(&tx, &DEF).unwrap(), depths);
     assert_eq!(queue::tenant_pending(&tx, &DEF, &t()).unwrap(), 3);
-    let dead = queue::dead(&tx, &DEF, &DeadFilter::default(), 10).unwrap();
+    let dead = queue::dead(&tx, &DEF, &DeadFilter::default(), End::Oldest, 10).unwrap();
     assert_eq!((dead[0].id, dead[0].error.as_str()), (JobId::from_u128(1), "broken"));
     drop(tx);
     // The queue goes on where it was: the lapsed lease had used up its one attempt.

@@ -8,6 +8,7 @@ mod embedding;
 mod faults;
 mod limits;
 mod nodes;
+mod queues;
 mod search;
 mod service;
 mod tenants;

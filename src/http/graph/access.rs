@@ -1,5 +1,6 @@
 //! Who calls a route, and as which tenant.
 
+use activekg_storage::ids::TenantId;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
@@ -35,12 +36,7 @@ impl App {
         named: Option<&str>,
         tenant: OpenTenant,
     ) -> Result<View, ApiError> {
-        let refused = |error: AuthError| {
-            if let Some(violation) = error.violation {
-                self.metrics.http.violation(violation);
-            }
-            ApiError::from(error)
-        };
+        let refused = |error: AuthError| self.refused(error);
         if let Some(scope) = access.scope(self.config.auth.authz_mode) {
             caller.require(scope).map_err(refused)?;
         }
@@ -49,6 +45,27 @@ impl App {
             self.metrics.http.violation(violation);
         }
         Ok(View::of(effective.tenant))
+    }
+
+    /// The tenant that a route for operators is about; `None` is all of them.
+    ///
+    /// # Errors
+    ///
+    /// 403 without the scope.
+    pub(in crate::http) fn operated(
+        &self,
+        caller: &Caller,
+        named: Option<&str>,
+    ) -> Result<Option<TenantId>, ApiError> {
+        self.authenticator.operated(caller, named).map_err(|error| self.refused(error))
+    }
+
+    /// A refusal, counted.
+    fn refused(&self, error: AuthError) -> ApiError {
+        if let Some(violation) = error.violation {
+            self.metrics.http.violation(violation);
+        }
+        ApiError::from(error)
     }
 }
 

@@ -24,6 +24,7 @@ use crate::http::dialect::with_type;
 use crate::http::error::ApiError;
 use crate::http::extract::{Input, JsonBody, Reply};
 use crate::http::validate::{At, Checked};
+use crate::queues;
 
 /// Lines that wait for a client which reads slowly.
 const LINES: usize = 16;
@@ -141,7 +142,9 @@ pub(super) async fn stats(
         let mut stats = json!({ "tables": scrub::census(&tx) });
         stats["file_bytes"] = path.metadata().map_or(0, |file| file.len()).into();
         stats["change_log"] = change_log(&tx)?;
-        stats["queues"] = json!({ graph::QUEUE.name: queue::depths(&tx, &graph::QUEUE)? });
+        for def in queues::defs() {
+            stats["queues"][def.name] = json!(queue::depths(&tx, &def)?);
+        }
         Ok(stats)
     };
     let done = tokio::task::spawn_blocking(work).await.map_err(ApiError::unhandled)?;

@@ -66,6 +66,31 @@ const fn admin(method: Verb, path: &'static str, summary: &'static str) -> Route
     }
 }
 
+/// A route for whoever answers for the data of all tenants.
+const fn operate(
+    method: Verb,
+    path: &'static str,
+    summary: &'static str,
+    answer: &'static str,
+) -> Route {
+    Route {
+        access: Some(Access::Operate),
+        answer: Answer::Json(answer),
+        ..admin(method, path, summary)
+    }
+}
+
+/// The tenant of routes for whoever answers for all of them.
+const ANY_TENANT: Parameter = optional("tenant_id", "string", "Only this tenant; default all");
+const JOB: Parameter = optional("id", "string", "Only the item of this id");
+const REASON: Parameter = optional(
+    "reason",
+    "string",
+    "Only items given up for this reason: permanent, exhausted, parse, unsupported, crash_loop, unknown",
+);
+const OLDER_THAN: Parameter =
+    optional("older_than", "string", "Only items older than this: 30m, 12h, 7d");
+
 /// All of them. The order is that of the API description.
 pub static ROUTES: &[Route] = &[
     Route {
@@ -257,6 +282,69 @@ pub static ROUTES: &[Route] = &[
         access: Some(Access::Operate),
         answer: Answer::Json("BackupTrial"),
         ..admin(Verb::Post, "/admin/backups/{name}/verify", "Try a backup out")
+    },
+    operate(Verb::Get, "/admin/queues", "List the queues", "QueueList"),
+    Route {
+        query: &[ANY_TENANT],
+        ..operate(Verb::Get, "/admin/queues/{queue}", "Show a queue, tenant by tenant", "Queue")
+    },
+    Route {
+        query: &[
+            ANY_TENANT,
+            optional("from", "string", "`oldest` or `newest` first; default oldest"),
+            optional("limit", "integer", "At most 1000; default 100"),
+        ],
+        ..operate(Verb::Get, "/admin/queues/{queue}/items", "Look at what waits", "QueueItems")
+    },
+    Route {
+        query: &[
+            ANY_TENANT,
+            OLDER_THAN,
+            optional("keep", "integer", "But not the newest so many of each tenant"),
+            optional("all", "boolean", "Everything that waits; goes with none of the others"),
+        ],
+        ..operate(
+            Verb::Delete,
+            "/admin/queues/{queue}/items",
+            "Throw away what waits",
+            "QueuePurged",
+        )
+    },
+    operate(Verb::Post, "/admin/queues/{queue}/pause", "Start no more items", "QueuePaused"),
+    operate(Verb::Post, "/admin/queues/{queue}/resume", "Start items again", "QueuePaused"),
+    Route {
+        query: &[
+            ANY_TENANT,
+            JOB,
+            REASON,
+            optional("from", "string", "`oldest` or `newest` first; default newest"),
+            optional("limit", "integer", "At most 1000; default 100"),
+        ],
+        ..operate(Verb::Get, "/admin/queues/{queue}/dead", "List what was given up", "QueueItems")
+    },
+    Route {
+        query: &[
+            ANY_TENANT,
+            JOB,
+            REASON,
+            OLDER_THAN,
+            optional("keep", "integer", "But not the newest so many of these; default 0"),
+        ],
+        ..operate(
+            Verb::Delete,
+            "/admin/queues/{queue}/dead",
+            "Forget what was given up",
+            "QueuePurged",
+        )
+    },
+    Route {
+        body: Some("ReplayRequest"),
+        ..operate(
+            Verb::Post,
+            "/admin/queues/{queue}/dead/replay",
+            "Try again what was given up",
+            "QueueReplayed",
+        )
     },
     admin(Verb::Get, "/debug/dbinfo", "Name the store"),
     admin(Verb::Get, "/debug/search_sanity", "Count what can be found"),

@@ -8,6 +8,7 @@ pub mod embedding;
 pub mod node;
 pub mod policy;
 pub mod query;
+pub mod queues;
 pub mod search;
 
 use crate::http::validate::{At, Checked};

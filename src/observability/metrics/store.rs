@@ -105,7 +105,7 @@ impl StoreMetrics {
             ),
             gauges("activekg_queue_paused", "Whether the queue is paused", &samples(&paused)),
             counters(
-                "activekg_queue_dead_evicted_total",
+                "activekg_queue_evicted_total",
                 "Dead items removed because they were too many or too old",
                 &samples(&evicted),
             ),

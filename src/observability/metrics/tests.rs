@@ -227,7 +227,10 @@ fn the_process_is_measured() {
 #[test]
 fn a_scrape_shows_what_the_store_does() {
     use activekg_storage::time::ManualClock;
-    use activekg_storage::{Change, ChangeKind, NodeId, Store, StoreOptions, TenantId, changes};
+    use activekg_storage::queue::{self, DeadReason, NewJob};
+    use activekg_storage::{
+        Change, ChangeKind, JobId, NodeId, Store, StoreOptions, TenantId, changes,
+    };
 
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(Store::open(dir.path(), StoreOptions::default()).unwrap());
@@ -239,17 +242,46 @@ fn a_scrape_shows_what_the_store_does() {
     let first = store.write_blocking(log).unwrap().seq;
     store.write_blocking(log).unwrap();
     store.write_blocking(move |tx| changes::checkpoint(tx, "someone", first, STARTED)).unwrap();
+    let queue = crate::graph::QUEUE;
+    let enqueue = move |tx: &mut activekg_storage::WriteTx<'_>| {
+        let delays = [None, None, None, Some(3), Some(60)].map(|delay| delay.map(Duration::from_secs));
+        for delay in delays {
+            let job = NewJob {
+                id: JobId::random(),
+                tenant: TenantId::shared(),
+                key: None,
+                payload: Vec::new(),
+                rank: None,
+                run_at: delay.map(|delay| STARTED.plus(delay)),
+                now: STARTED,
+            };
+            queue::enqueue(tx, &queue, job)?;
+        }
+        let leased = queue::lease(tx, &queue, STARTED, 2)?;
+        queue::bury(tx, &queue, &leased[0], DeadReason::Permanent, "no", STARTED)?;
+        queue::pause(tx, &queue)
+    };
+    store.write_blocking(enqueue).unwrap();
+    clock.advance(Duration::from_secs(4));
     let metrics = metrics().with_store(StoreMetrics::new(&store, vec![crate::graph::QUEUE], clock));
     let text = metrics.prometheus_text();
     for (series, expected) in [
-        ("activekg_store_commits_total{phases=\"1\"}", 3.0),
-        ("activekg_store_changes_total{result=\"committed\"}", 3.0),
-        ("activekg_store_batch_changes_bucket{le=\"1\"}", 3.0),
-        ("activekg_store_commit_seconds_count", 3.0),
+        ("activekg_store_commits_total{phases=\"1\"}", 4.0),
+        ("activekg_store_changes_total{result=\"committed\"}", 4.0),
+        ("activekg_store_batch_changes_bucket{le=\"1\"}", 4.0),
+        ("activekg_store_commit_seconds_count", 4.0),
         ("activekg_store_writable", 1.0),
         ("activekg_change_log_seq", 2.0),
         ("activekg_change_log_lag{consumer=\"someone\"}", 1.0),
-        ("activekg_queue_depth{queue=\"embedding\",state=\"ready\"}", 0.0),
+        // One more than when they were enqueued: it came due since.
+        ("activekg_queue_depth{queue=\"embedding\",state=\"ready\"}", 2.0),
+        ("activekg_queue_depth{queue=\"embedding\",state=\"delayed\"}", 1.0),
+        ("activekg_queue_depth{queue=\"embedding\",state=\"leased\"}", 1.0),
+        ("activekg_queue_depth{queue=\"embedding\",state=\"held\"}", 0.0),
+        ("activekg_queue_depth{queue=\"embedding\",state=\"dead\"}", 1.0),
+        ("activekg_queue_oldest_age_seconds{queue=\"embedding\"}", 4.0),
+        ("activekg_queue_paused{queue=\"embedding\"}", 1.0),
+        ("activekg_queue_evicted_total{queue=\"embedding\"}", 0.0),
     ] {
         assert_eq!(value(&text, series), Some(expected), "{series}");
     }

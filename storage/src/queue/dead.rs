@@ -6,7 +6,7 @@ use super::books::{self, Books};
 use super::record::{
     DeadRecord, DiedAt, ItemRecord, KeyRecord, LETTERS, LETTERS_OF, LIVE, QueueName, Waits,
 };
-use super::{QueueDef, State};
+use super::{End, QueueDef, State};
 use crate::error::StorageError;
 use crate::ids::{JobId, TenantId};
 use crate::read::Readable;
@@ -100,10 +100,12 @@ pub struct DeadFilter {
 }
 
 /// What a replay did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Replayed {
     /// Items that are ready again.
     pub replayed: usize,
+    /// Whose they are and what they are about, in their order; those without a key are left out.
+    pub keys: Vec<(TenantId, String)>,
     /// Items that stay dead because a live one, which is newer, has their key.
     pub superseded: usize,
 }
@@ -111,7 +113,7 @@ pub struct Replayed {
 /// Where a dead item lies.
 type Place = (UnixMicros, u64);
 
-/// Up to `limit` dead items, oldest first.
+/// Up to `limit` dead items, in the order they died, or the other way round.
 ///
 /// # Errors
 ///
@@ -120,9 +122,10 @@ pub fn dead(
     tx: &impl Readable,
     def: &QueueDef,
     filter: &DeadFilter,
+    from: End,
     limit: usize,
 ) -> Result<Vec<DeadJob>, StorageError> {
-    let found = meant(tx, def, filter, limit)?.into_iter();
+    let found = meant(tx, def, filter, from, limit)?.into_iter();
     let found = found.map(|((died_at, _), DeadRecord { tenant, reason, item })| DeadJob {
         id: item.id,
         tenant,
@@ -154,7 +157,7 @@ pub fn replay_dead(
     books::with(tx, def, |books| {
         let mut done = Replayed::default();
         for (place, DeadRecord { tenant, reason: _, mut item }) in
-            meant(books.tx, def, filter, usize::MAX)?
+            meant(books.tx, def, filter, End::Oldest, usize::MAX)?
         {
             if done.replayed == limit {
                 break;
@@ -177,6 +180,7 @@ pub fn replay_dead(
             books.put_in(&tenant, order, &item)?;
             books.count(&tenant, Some(State::Dead), Some(State::Ready), 1)?;
             done.replayed += 1;
+            done.keys.extend(item.key.map(|key| (tenant, key)));
         }
         if done.replayed > 0 {
             books.wake();
@@ -200,7 +204,7 @@ pub fn clear_dead(
 ) -> Result<usize, StorageError> {
     books::with(tx, def, |books| {
         let found = if keep == 0 { limit } else { usize::MAX };
-        let found = meant(books.tx, def, filter, found)?;
+        let found = meant(books.tx, def, filter, End::Oldest, found)?;
         let n = found.len().saturating_sub(keep).min(limit);
         for (place, DeadRecord { tenant, item, .. }) in found.into_iter().take(n) {
             remove(books, place, &tenant, item.key.as_deref())?;
@@ -238,11 +242,12 @@ pub fn clear_dead_of(
     })
 }
 
-/// The dead that are meant, oldest first.
+/// The dead that are meant.
 fn meant(
     tx: &impl Readable,
     def: &QueueDef,
     filter: &DeadFilter,
+    from: End,
     limit: usize,
 ) -> Result<Vec<(Place, DeadRecord)>, StorageError> {
     let fits = |place: &Place, record: &DeadRecord| {
@@ -257,10 +262,15 @@ fn meant(
         let mut found = places(tx, def, tenant, filter.key.as_ref())?;
         found.retain(|(place, record)| fits(place, record));
         found.sort_by_key(|(place, _)| *place);
+        if from == End::Newest {
+            found.reverse();
+        }
         found.truncate(limit);
         return Ok(found);
     }
-    let rows = tx.scan(&LETTERS, Scan::prefix(&(QueueName::of(def),)))?;
+    let line = Scan::prefix(&(QueueName::of(def),));
+    let line = if from == End::Newest { line.reversed() } else { line };
+    let rows = tx.scan(&LETTERS, line)?;
     let rows = rows.map(|row| row.map(|((_, at, order), record)| ((at, order), record)));
     rows.filter(|row| row.as_ref().map_or(true, |(place, record)| fits(place, record)))
         .take(limit)

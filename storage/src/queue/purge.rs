@@ -21,10 +21,12 @@ pub struct Purge {
 }
 
 /// What a purge did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Purged {
     /// Items removed.
     pub purged: u64,
+    /// What the removed ones were about, in their order; those without a key are left out.
+    pub keys: Vec<String>,
     /// Items of the tenant that still wait.
     pub remaining: u64,
 }
@@ -82,6 +84,7 @@ pub fn purge(
             books.count(tenant, Some(*state), None, 1)?;
         }
         let purged = found.len() as u64;
-        Ok(Purged { purged, remaining: waiting - purged })
+        let keys = found.into_iter().filter_map(|(_, item, _)| item.key).collect();
+        Ok(Purged { purged, keys, remaining: waiting - purged })
     })
 }

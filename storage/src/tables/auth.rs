@@ -44,7 +44,22 @@ pub fn audit(
     now: UnixMicros,
     record: &AuditRecord,
 ) -> Result<(), StorageError> {
-    tx.put(&AUDIT, &(now, EventId::at(now)), record)
+    audit_as(tx, now, EventId::at(now), record)
+}
+
+/// [`audit`] for an act of several transactions: each of them puts what was done so far in place
+/// of what the one before said, under the same time and id.
+///
+/// # Errors
+///
+/// As for every write.
+pub fn audit_as(
+    tx: &mut WriteTx<'_>,
+    begun: UnixMicros,
+    id: EventId,
+    record: &AuditRecord,
+) -> Result<(), StorageError> {
+    tx.put(&AUDIT, &(begun, id), record)
 }
 
 #[cfg(test)]

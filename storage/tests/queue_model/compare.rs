@@ -34,9 +34,18 @@ pub(super) fn compare(store: &Store, model: &Model) -> Result<(), TestCaseError>
     }
     prop_assert_eq!(by_tenant.next(), None);
 
-    let dead = queue::dead(&tx, &DEF, &DeadFilter::default(), usize::MAX).unwrap();
+    let dead = queue::dead(&tx, &DEF, &DeadFilter::default(), End::Oldest, usize::MAX).unwrap();
     let ids: Vec<_> = dead.iter().map(|job| job.id).collect();
     prop_assert_eq!(&ids, &model.dead(Meant::default()));
+    for number in [None, Some(0)] {
+        let filter = DeadFilter { tenant: number.map(tenant), ..DeadFilter::default() };
+        let newest = queue::dead(&tx, &DEF, &filter, End::Newest, 2).unwrap();
+        let newest: Vec<_> = newest.iter().map(|job| job.id).collect();
+        let mut expected = model.dead(Meant { tenant: number, ..Meant::default() });
+        expected.reverse();
+        expected.truncate(2);
+        prop_assert_eq!(newest, expected);
+    }
     for found in dead {
         let job = &model.jobs[&found.id];
         prop_assert_eq!(&found.tenant, &tenant(job.tenant));

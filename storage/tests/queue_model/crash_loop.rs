@@ -1,6 +1,6 @@
 //! Items that end the process, and those that were leased beside them.
 
-use activekg_storage::queue::{self, CRASHES_MAX, DeadFilter, DeadReason, NewJob};
+use activekg_storage::queue::{self, CRASHES_MAX, DeadFilter, DeadReason, End, NewJob};
 use activekg_storage::{JobId, Store, StoreOptions, UnixMicros};
 use redb::backends::InMemoryBackend;
 
@@ -35,7 +35,7 @@ fn an_item_that_ends_the_process_again_and_again_is_dead() {
         assert!(real.write(move |tx| queue::lease(tx, &DEF, now, 9)).is_empty());
         assert_eq!(real.write(move |tx| queue::recover(tx, &DEF, now)).len(), 1);
     }
-    let dead = real.read(|tx| queue::dead(tx, &DEF, &DeadFilter::default(), 10));
+    let dead = real.read(|tx| queue::dead(tx, &DEF, &DeadFilter::default(), End::Oldest, 10));
     assert_eq!((dead[0].reason, dead[0].error.as_str()), (DeadReason::CrashLoop, "crash_loop"));
 
     let leased = real.write(move |tx| queue::lease(tx, &DEF, now, 9));

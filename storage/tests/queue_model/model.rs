@@ -371,9 +371,10 @@ impl Model {
             before.is_none_or(|before| self.jobs[id].enqueued_at < before.0)
         };
         let gone: Vec<JobId> = waiting[..most].iter().filter(old).copied().collect();
+        let keys = gone.iter().filter_map(|id| Some(self.jobs[id].key?.to_string())).collect();
         self.jobs.retain(|id, _| !gone.contains(id));
         let remaining = (waiting.len() - gone.len()) as u64;
-        Purged { purged: gone.len() as u64, remaining }
+        Purged { purged: gone.len() as u64, keys, remaining }
     }
 
     /// Voids every lease; the ids of what was leased, and whether they are dead now.
@@ -432,6 +433,7 @@ impl Model {
             (job.order, job.enqueued_at) = (order, now);
             (job.state, job.suspect) = (State::Ready, false);
             done.replayed += 1;
+            done.keys.extend(key.map(|key| (super::tenant(tenant), key.to_string())));
         }
         done
     }

@@ -48,6 +48,15 @@ fn guarded() -> Vec<(Request, &'static str)> {
         (Request::get("/admin/backups"), "super_admin"),
         (Request::post(format!("/admin/backups/{ARCHIVE}/verify"), &json!({})), "super_admin"),
         (Request::post("/admin/backup", &json!({})), "super_admin"),
+        (Request::get("/admin/queues"), "super_admin"),
+        (Request::get("/admin/queues/embedding"), "super_admin"),
+        (Request::get("/admin/queues/embedding/items"), "super_admin"),
+        (Request::delete("/admin/queues/embedding/items?all=true"), "super_admin"),
+        (Request::new("POST", "/admin/queues/embedding/pause"), "super_admin"),
+        (Request::new("POST", "/admin/queues/embedding/resume"), "super_admin"),
+        (Request::get("/admin/queues/embedding/dead"), "super_admin"),
+        (Request::delete("/admin/queues/embedding/dead"), "super_admin"),
+        (Request::post("/admin/queues/embedding/dead/replay", &json!({})), "super_admin"),
     ]
 }
 
@@ -89,6 +98,7 @@ fn every_route_of_the_description_is_guarded_or_open() {
         .map(|(request, _)| {
             let path = request.target.split('?').next().unwrap_or_default();
             let path = path.replace(NOBODY, "{id}").replace(ARCHIVE, "{name}");
+            let path = path.replace("/queues/embedding", "/queues/{queue}");
             format!("{} {path}", request.method)
         })
         .chain(

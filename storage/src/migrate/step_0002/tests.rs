@@ -185,7 +185,7 @@ fn check_waiting(store: &Store, items: &[Given]) -> Result<(), TestCaseError> {
 fn check_dead(store: &Store, items: &[Given]) -> Result<(), TestCaseError> {
     let tx = store.read().unwrap();
     for (number, def) in DEFS.iter().enumerate() {
-        let dead = queue::dead(&tx, def, &DeadFilter::default(), 99).unwrap();
+        let dead = queue::dead(&tx, def, &DeadFilter::default(), End::Oldest, 99).unwrap();
         let mut expected: Vec<_> = items
             .iter()
             .filter(|item| item.queue == number)
@@ -203,7 +203,7 @@ fn check_dead(store: &Store, items: &[Given]) -> Result<(), TestCaseError> {
             prop_assert_eq!(&found.error, &job.error.clone().unwrap_or_default());
             let mine = DeadFilter { tenant: Some(tenant(*owner)), ..DeadFilter::default() };
             let by_key = DeadFilter { key: found.key.clone(), ..mine };
-            let listed = queue::dead(&tx, def, &by_key, 99).unwrap();
+            let listed = queue::dead(&tx, def, &by_key, End::Oldest, 99).unwrap();
             prop_assert!(listed.contains(found));
         }
     }
