@@ -148,6 +148,20 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_needed_where_something_is_sealed() {
+        let key = crate::crypt::Kek::parse("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+        let ring = crate::crypt::KeyRing::new([(7, key)].into(), 7).unwrap();
+        let token = ring.seal(b"secret", UnixMicros(1)).token;
+        let config =
+            |token: &str| Json(format!(r#"{{"bucket":"docs","secret_access_key":"{token}"}}"#));
+        let sealed = ConnectorRecord { config: config(&token), ..record(Some("docs"), 7) };
+        assert_eq!(sealed.key_version(), Some(7));
+        for config in [config(""), config("in the clear"), Json::default(), Json("?".to_owned())] {
+            assert_eq!(ConnectorRecord { config, ..record(None, 7) }.key_version(), None);
+        }
+    }
+
+    #[test]
     fn buckets_lead_to_their_tenants() {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
