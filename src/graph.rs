@@ -16,6 +16,7 @@ mod lineage;
 mod node;
 mod read;
 mod requeue;
+mod settle;
 mod space;
 mod stats;
 pub mod text;
