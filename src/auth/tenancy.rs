@@ -119,10 +119,8 @@ mod tests {
         };
         let refused = closed.operated(&caller(&token(&[])), Some("t1")).unwrap_err();
         assert_eq!(refused.violation, Some(Violation::ScopeDenied));
-        let operator = Caller {
-            scopes: crate::auth::Scopes::named(["super_admin"]),
-            ..caller(&token(&[]))
-        };
+        let operator =
+            Caller { scopes: crate::auth::Scopes::named(["super_admin"]), ..caller(&token(&[])) };
         let named = |name| closed.operated(&operator, name).unwrap();
         assert_eq!(named(Some("t2")), Some(TenantId::new("t2").unwrap()));
         assert_eq!((named(None), named(Some(" "))), (None, None));

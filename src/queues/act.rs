@@ -167,10 +167,8 @@ impl Queues {
                     (queue.replayed)(tx, &of_one[0].0, &keys, now)?;
                 }
                 let replayed = so_far + batch.replayed as u64;
-                entry.write(
-                    tx,
-                    &json!({ "replayed": replayed, "superseded": batch.superseded }),
-                )?;
+                entry
+                    .write(tx, &json!({ "replayed": replayed, "superseded": batch.superseded }))?;
                 Ok::<_, Error>(batch)
             });
             let queue::Replayed { replayed, superseded, keys: _ } = batch.await?.value;

@@ -188,10 +188,13 @@ async fn a_purge_goes_by_age() {
     let peek = bench.queues.peek(embedding(), None, End::Oldest, 9).await.unwrap();
     assert_eq!(peek.items[0].1.key, Some(young[0].to_string()));
     let told: Vec<Value> = bench.audit().into_iter().map(|(_, details)| details).collect();
-    assert_eq!(told, [
-        json!({ "older_than_seconds": 7200, "purged": 0 }),
-        json!({ "older_than_seconds": 1800, "purged": 2 }),
-    ]);
+    assert_eq!(
+        told,
+        [
+            json!({ "older_than_seconds": 7200, "purged": 0 }),
+            json!({ "older_than_seconds": 1800, "purged": 2 }),
+        ]
+    );
 }
 
 #[tokio::test]
@@ -282,9 +285,8 @@ async fn letters_are_cleared_by_what_they_are() {
     bench.create("acme", 2).await;
     bench.create("other", 1).await;
     bench.give_up("new").await;
-    let clear = async |letters, keep| {
-        bench.queues.clear(embedding(), letters, keep, ACTOR).await.unwrap()
-    };
+    let clear =
+        async |letters, keep| bench.queues.clear(embedding(), letters, keep, ACTOR).await.unwrap();
     let crashed = Letters { reason: Some(DeadReason::CrashLoop), ..Letters::default() };
     assert_eq!(clear(crashed, 0).await, Purged { purged: 0, remaining: 5 });
     let old = Letters { older_than: Some(Duration::from_secs(12 * 3600)), ..Letters::default() };
@@ -316,8 +318,8 @@ async fn a_paused_queue_gives_nothing_until_it_is_resumed() {
         .map(|(entry, details)| (entry.action, details["changed"] == true))
         .collect();
     told.sort();
-    let expected =
-        [("queue.pause", false), ("queue.pause", true), ("queue.resume", true)].map(|(action, changed)| (action.to_owned(), changed));
+    let expected = [("queue.pause", false), ("queue.pause", true), ("queue.resume", true)]
+        .map(|(action, changed)| (action.to_owned(), changed));
     assert_eq!(told, expected);
 }
 
@@ -331,7 +333,8 @@ async fn items_of_all_tenants_are_shown_by_age() {
     }
     let peek = async |owner: Option<&str>, from, limit| {
         let peek = bench.queues.peek(embedding(), owner.map(tenant), from, limit).await.unwrap();
-        let keys = peek.items.into_iter().map(|(_, item)| item.key.unwrap().parse::<NodeId>().unwrap());
+        let keys =
+            peek.items.into_iter().map(|(_, item)| item.key.unwrap().parse::<NodeId>().unwrap());
         (peek.depth, keys.collect::<Vec<_>>())
     };
     assert_eq!(peek(None, End::Oldest, 3).await, (4, ids[..3].to_vec()));

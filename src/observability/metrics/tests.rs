@@ -226,8 +226,8 @@ fn the_process_is_measured() {
 
 #[test]
 fn a_scrape_shows_what_the_store_does() {
-    use activekg_storage::time::ManualClock;
     use activekg_storage::queue::{self, DeadReason, NewJob};
+    use activekg_storage::time::ManualClock;
     use activekg_storage::{
         Change, ChangeKind, JobId, NodeId, Store, StoreOptions, TenantId, changes,
     };
@@ -244,7 +244,8 @@ fn a_scrape_shows_what_the_store_does() {
     store.write_blocking(move |tx| changes::checkpoint(tx, "someone", first, STARTED)).unwrap();
     let queue = crate::graph::QUEUE;
     let enqueue = move |tx: &mut activekg_storage::WriteTx<'_>| {
-        let delays = [None, None, None, Some(3), Some(60)].map(|delay| delay.map(Duration::from_secs));
+        let delays =
+            [None, None, None, Some(3), Some(60)].map(|delay| delay.map(Duration::from_secs));
         for delay in delays {
             let job = NewJob {
                 id: JobId::random(),

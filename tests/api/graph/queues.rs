@@ -150,7 +150,11 @@ fn unknown_queues_are_not_found() {
         Request::post(format!("{base}/dead/replay"), &json!({})),
     ] {
         let at = format!("{} {}", request.method, request.target);
-        assert_eq!(server.send(&request).expect(404), json!({ "detail": "Queue not found" }), "{at}");
+        assert_eq!(
+            server.send(&request).expect(404),
+            json!({ "detail": "Queue not found" }),
+            "{at}"
+        );
     }
 }
 
@@ -175,10 +179,7 @@ fn an_operator_sees_every_tenant_and_is_named() {
     assert_eq!(send(Request::get(ITEMS))["items"][0]["tenant_id"], "acme");
     let refused = Request::delete(format!("{ITEMS}?all=true"));
     let refused = server.send(&refused.bearer(&token("acme", &["admin:refresh"])));
-    assert_eq!(
-        refused.expect_detail(403),
-        "Insufficient permissions. Required scope: super_admin"
-    );
+    assert_eq!(refused.expect_detail(403), "Insufficient permissions. Required scope: super_admin");
     // The administrator of the machine needs no token.
     assert_eq!(out(&server, "queue purge embedding acme --all --yes"), "purged 1, 0 remain\n");
 
@@ -226,8 +227,8 @@ fn a_paused_queue_embeds_nothing_and_a_resumed_one_does() {
     let told: Vec<(String, Value)> =
         audit(&server).into_iter().map(|(_, action, details)| (action, details)).collect();
     let expected = [("pause", true), ("pause", false), ("resume", true), ("resume", false)];
-    let expected = expected
-        .map(|(verb, changed)| (format!("queue.{verb}"), json!({ "changed": changed })));
+    let expected =
+        expected.map(|(verb, changed)| (format!("queue.{verb}"), json!({ "changed": changed })));
     assert_eq!(told, expected);
 }
 
@@ -279,7 +280,8 @@ fn dead_letters_are_listed_replayed_and_cleared() {
     // A job for the second node comes meanwhile: its letter is out of date.
     server.post(&format!("/nodes/{}/refresh", ids[1]), &json!({})).expect(200);
     let replay = |body: Value| server.post(REPLAY, &body).expect(200);
-    let done = |replayed: u64, superseded: u64| json!({ "replayed": replayed, "superseded": superseded });
+    let done =
+        |replayed: u64, superseded: u64| json!({ "replayed": replayed, "superseded": superseded });
     assert_eq!(replay(json!({ "tenant_id": "nobody" })), done(0, 0));
     assert_eq!(replay(json!({ "id": letter["id"] })), done(1, 0));
     assert_eq!(status(&server, &ids[3], "default").0, "queued");
@@ -313,10 +315,12 @@ fn commands_look_after_a_running_server() {
     assert_eq!(out(&server, "queue depth embedding"), "7\n");
     assert_eq!(out(&server, "queue depth embedding acme"), "6\n");
     assert_eq!(out(&server, "queue depth embedding nobody"), "0\n");
-    let depths: Value = serde_json::from_str(&out(&server, "queue depth embedding acme --json")).unwrap();
+    let depths: Value =
+        serde_json::from_str(&out(&server, "queue depth embedding acme --json")).unwrap();
     assert_eq!((&depths["ready"], &depths["dead"]), (&json!(6), &json!(0)));
 
-    let oldest: Value = serde_json::from_str(&out(&server, "queue peek embedding acme --oldest")).unwrap();
+    let oldest: Value =
+        serde_json::from_str(&out(&server, "queue peek embedding acme --oldest")).unwrap();
     assert_eq!((&oldest["node_id"], &oldest["state"]), (&json!(ids[0]), &json!("ready")));
     let two = out(&server, "queue peek embedding acme --newest --limit 2");
     let two: Vec<Value> = two.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -341,7 +345,10 @@ fn commands_look_after_a_running_server() {
     let letters: Vec<Value> =
         letters.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(letters.len(), 3);
-    assert_eq!((&letters[0]["reason"], &letters[0]["state"]), (&json!("exhausted"), &json!("dead")));
+    assert_eq!(
+        (&letters[0]["reason"], &letters[0]["state"]),
+        (&json!("exhausted"), &json!("dead"))
+    );
     let id = super::text_of(&letters[0]["id"]);
     assert_eq!(out(&server, &format!("dlq replay embedding --id {id}")), "replayed 1\n");
     assert_eq!(out(&server, "dlq replay embedding --reason parse"), "replayed 0\n");
