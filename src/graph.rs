@@ -19,6 +19,7 @@ mod requeue;
 mod settle;
 mod space;
 mod stats;
+mod sweep;
 pub mod text;
 mod update;
 mod view;
@@ -43,6 +44,7 @@ pub use read::{NodeFilter, Page};
 pub use requeue::{REQUEUE_MAX, Requeue, Requeued};
 pub use space::FreeSpace;
 pub use stats::{EmbeddingStats, SanityStats, StatusCounts};
+pub use sweep::Sweep;
 pub use update::NodeChanges;
 pub use view::View;
 

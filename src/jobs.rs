@@ -6,6 +6,7 @@
 mod embedding;
 mod scrub;
 mod settlements;
+mod sweep;
 
 use std::future::Future;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tracing::error;
 pub use embedding::EmbeddingWorker;
 pub use scrub::Scrubber;
 pub use settlements::{Settled, Settlements};
+pub use sweep::TextSweep;
 
 /// How long a worker that panicked stays down.
 const RESTART_AFTER: Duration = Duration::from_secs(1);

@@ -29,7 +29,7 @@ use crate::connectors::keyring;
 use crate::embedding::{BUILT_IN, Embedder, EmbedderOptions, Encoder, Precision};
 use crate::graph::{self, FreeSpace, Graph};
 use crate::http::starting::Starting;
-use crate::jobs::{EmbeddingWorker, Scrubber, Settlements, Supervisor};
+use crate::jobs::{EmbeddingWorker, Scrubber, Settlements, Supervisor, TextSweep};
 use crate::llm::Extractive;
 use crate::observability::metrics::{Metrics, StoreMetrics};
 use crate::queues::{self, Queues};
@@ -157,6 +157,8 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
             let worker = worker.clone();
             supervisor.run("embedding", move |stop| worker.clone().run(stop));
         }
+        let sweep = TextSweep::new(graph.clone());
+        supervisor.run("text_sweep", move |stop| sweep.clone().run(stop));
     }
     if let Some(every) = config.store.scrub_interval {
         let scrubber = Scrubber::new(store.clone(), metrics.clone(), clock.clone(), every);

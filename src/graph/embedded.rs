@@ -288,7 +288,7 @@ impl Graph {
 
     /// The text a node is embedded by. A `payload_ref` wins over the props, even if it cannot be
     /// read; no source is readable yet.
-    fn text_of(&self, node: &Node) -> Result<String, NoText> {
+    pub(super) fn text_of(&self, node: &Node) -> Result<String, NoText> {
         if node.payload_ref.is_some() {
             return Err(NoText::NotAllowed);
         }

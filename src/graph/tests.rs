@@ -14,6 +14,8 @@ use serde_json::json;
 
 use super::*;
 
+mod sweep;
+
 /// A graph on a store of its own, and a clock that stands still.
 struct Bench {
     graph: Graph,

@@ -4,6 +4,10 @@ use serde_json::Value;
 
 use super::node::{Node, Object};
 
+/// The rules of this file. Whoever changes what [`to_embed`] makes of a node raises it, and the
+/// nodes whose text comes out differently are embedded again.
+pub const RULES: u32 = 1;
+
 /// Props that can hold a node's text; the first non-empty string wins.
 const TEXT_KEYS: [&str; 5] = ["text", "resume_text", "content", "body", "description"];
 /// Props that can hold a node's title; the first that is there wins.

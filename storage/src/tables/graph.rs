@@ -49,6 +49,9 @@ pub const VERSIONS: Table<(TenantId, NodeId, u32), VersionRecord> = Table::new("
 /// (tenant, name) -> count. Kept in the transactions that change what they count.
 pub const COUNTS: Table<(TenantId, String), u64> = Table::new("graph.counts");
 
+/// (name) -> how far a sweep is that goes over all nodes. A handful of rows.
+pub const SWEEPS: Table<(String,), SweepRecord> = Table::new("graph.sweeps");
+
 pub(crate) const TABLES: &[TableInfo] = &[
     TableInfo::of(&TENANTS),
     TableInfo::of(&NODES),
@@ -62,6 +65,7 @@ pub(crate) const TABLES: &[TableInfo] = &[
     TableInfo::of(&HISTORY),
     TableInfo::of(&VERSIONS),
     TableInfo::of(&COUNTS),
+    TableInfo::of(&SWEEPS),
 ];
 
 /// A tenant that has written something.
@@ -233,6 +237,25 @@ pub struct VersionRecord {
 }
 
 impl Record for VersionRecord {
+    const FORMAT: u8 = 1;
+}
+
+/// How far a sweep over all nodes is. It is begun anew when its rules are others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepRecord {
+    /// What it holds nodes against.
+    pub rules: String,
+    /// The last node looked at; nothing before the first.
+    pub at: Option<(TenantId, NodeId)>,
+    /// Nodes looked at.
+    pub checked: u64,
+    /// Nodes that were not as the rules want them.
+    pub found: u64,
+    /// When it had looked at all.
+    pub finished_at: Option<UnixMicros>,
+}
+
+impl Record for SweepRecord {
     const FORMAT: u8 = 1;
 }
 
