@@ -22,16 +22,15 @@ mod pipeline;
 mod retrieve;
 mod stream;
 mod structured;
+mod writing;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use activekg_storage::time::Clock;
-use tracing::warn;
 
-use crate::config::{Config, Llm};
 use crate::graph::{self, Graph};
-use crate::llm::{AnswerWriter, LlmError};
+use crate::llm::{LlmError, Writers};
 use crate::search::{self, Search};
 
 pub use answer::{Answer, Outcome};
@@ -104,12 +103,12 @@ pub enum Error {
 }
 
 /// What writes answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriterName {
     /// Its kind.
     pub backend: &'static str,
     /// Its model, if it works by one.
-    pub model: Option<&'static str>,
+    pub model: Option<String>,
 }
 
 /// Answers questions. A clone is cheap.
@@ -122,54 +121,29 @@ pub struct Ask {
 struct Parts {
     graph: Graph,
     search: Search,
-    /// None when answers are off.
-    writer: Option<Arc<dyn AnswerWriter>>,
+    writers: Writers,
     settings: Settings,
     cache: cache::Cache,
     clock: Arc<dyn Clock>,
 }
 
 impl Ask {
-    /// Answers from what `search` finds in `graph`, in the words of `writer` unless `config`
-    /// turns answers off or asks for a writer that cannot start. For a remote model `writer`
-    /// stands in, and `/health` and the log say so: there is no remote writer yet.
+    /// Answers from what `search` finds in `graph`, in the words of `writers`.
     pub fn new(
         graph: Graph,
         search: Search,
-        writer: Arc<dyn AnswerWriter>,
-        config: &Config,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        let writer = match &config.llm {
-            Llm::Off | Llm::Misconfigured(_) => None,
-            Llm::Extractive => Some(writer),
-            Llm::Remote(remote) => {
-                warn!(
-                    "answers are written by {}: this version does not call remote models such as {}",
-                    writer.name(),
-                    remote.model
-                );
-                Some(writer)
-            }
-        };
-        Self::with(graph, search, writer, Settings::new(&config.ask), clock)
-    }
-
-    fn with(
-        graph: Graph,
-        search: Search,
-        writer: Option<Arc<dyn AnswerWriter>>,
+        writers: Writers,
         settings: Settings,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let cache = cache::Cache::new(settings.cache_max, settings.cache_ttl);
-        Self { parts: Arc::new(Parts { graph, search, writer, settings, cache, clock }) }
+        Self { parts: Arc::new(Parts { graph, search, writers, settings, cache, clock }) }
     }
 
     /// What writes answers; none when they are off.
     pub fn writer_name(&self) -> Option<WriterName> {
-        let writer = self.parts.writer.as_ref()?;
-        Some(WriterName { backend: writer.name(), model: None })
+        let writer = self.parts.writers.main.as_ref()?;
+        Some(WriterName { backend: writer.name(), model: writer.model().map(str::to_owned) })
     }
 }
 

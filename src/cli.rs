@@ -3,6 +3,7 @@
 //! Commands print what they were asked for on stdout and everything else on stderr. A failure is
 //! one line there, and the exit code says what kind it is.
 
+mod ask;
 mod backup;
 mod banner;
 mod completions;
@@ -12,6 +13,7 @@ mod dlq;
 mod embed;
 mod eval;
 mod keys;
+mod models;
 mod queue;
 mod remote;
 mod serve;
@@ -63,6 +65,8 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Load a small real corpus into a fresh server, search it, ask it something
     Demo(demo::DemoArgs),
+    /// Ask a running server a question
+    Ask(Box<ask::AskArgs>),
     /// Look after the store
     Db(db::DbArgs),
     /// Turn texts into vectors: JSON lines in, JSON lines out
@@ -79,6 +83,8 @@ enum Command {
     Queue(queue::QueueArgs),
     /// Look after what the queues of a running server gave up
     Dlq(dlq::DlqArgs),
+    /// List, add, check and measure models
+    Models(models::ModelsArgs),
     /// Make keys, and see which ones are in use
     Keys(keys::KeysArgs),
     /// Print a completion script for a shell
@@ -116,6 +122,7 @@ impl Command {
         match self {
             Self::Serve(args) => serve::run(&args),
             Self::Demo(args) => demo::run(&args),
+            Self::Ask(args) => ask::run(&args),
             Self::Db(args) => db::run(&args),
             Self::Embed(args) => embed::run(args),
             Self::Eval(args) => eval::run(args),
@@ -124,6 +131,7 @@ impl Command {
             Self::Restore(args) => backup::restore(&args),
             Self::Queue(args) => queue::run(&args),
             Self::Dlq(args) => dlq::run(&args),
+            Self::Models(args) => models::run(&args),
             Self::Keys(args) => keys::run(&args),
             Self::Completions(args) => completions::run(&args),
         }

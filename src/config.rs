@@ -10,6 +10,7 @@ mod backup;
 mod embedding;
 mod keys;
 mod limits;
+mod local_llm;
 mod observability;
 pub mod options;
 mod read;
@@ -20,13 +21,16 @@ mod store;
 
 use std::time::Duration;
 
-pub use answers::{Ask, Llm, RemoteLlm, Route, Router};
+pub use answers::{Ask, FastRoute, Llm, LlmService, RemoteLlm, Route};
 pub use auth::{Auth, AuthzMode, Jwt, JwtAlgorithm, JwtKey};
 pub use backup::{Backup, Place};
-pub use embedding::{Embedding, Precision};
+pub use embedding::{
+    Cpu, Embedding, EmbeddingProtocol, EmbeddingSource, Precision, RemoteEmbedding,
+};
 pub(crate) use keys::read_key;
 pub use keys::{Keys, KeysError};
 pub use limits::{Bucket, Cors, Limits, RateLimits};
+pub use local_llm::LocalLlm;
 pub use observability::{LogLevel, Observability};
 pub use options::Options;
 pub use search::{Distance, Hnsw, Search};
@@ -114,16 +118,17 @@ impl Config {
         let mut notices = Vec::new();
         let background = Background::new(&options.background)?;
         let store = Store::new(&options.store, &mut notices)?;
+        let ask = Ask::new(&options.ask)?;
         let config = Self {
             auth: Auth::new(&options.auth, &options.server, &mut notices)?,
             keys: Keys::new(&options.keys, &mut notices)?,
             server: Server::new(&options.server, &mut notices)?,
             backup: Backup::new(&options.backup, &store.data_dir)?,
             store,
-            embedding: Embedding::new(&options.embedding)?,
+            embedding: Embedding::new(&options.embedding, &options.llm, &mut notices)?,
             search: Search::new(&options.search, &mut notices)?,
-            ask: Ask::new(&options.ask)?,
-            llm: Llm::new(&options.llm, &mut notices)?,
+            llm: Llm::new(&options.llm, &ask, &mut notices)?,
+            ask,
             limits: Limits::new(&options.limits, &mut notices)?,
             cors: Cors::new(&options.limits)?,
             background,

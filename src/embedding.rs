@@ -4,23 +4,38 @@
 //! model as a service: its own threads, a cache for queries, and queries ahead of batch work.
 //!
 //! ```text
-//! text -> tokenize (256 word pieces) -> bert (6 layers, f32) -> mean of the tokens -> length 1
+//! text -> tokenize (256 word pieces) -> bert (6 layers) -> mean of the tokens -> length 1
 //! ```
 
+mod attention;
 mod batcher;
 mod bert;
 mod cache;
 mod encoder;
+mod fair;
+mod folder;
+#[cfg(test)]
+mod hostile;
 mod kernels;
+mod linear;
 mod model;
 mod queue;
+mod remote;
+mod service;
 mod stats;
 mod tokenize;
 mod weights;
+mod worker;
 
-pub use batcher::{Embedder, EmbedderOptions};
+pub use batcher::EmbedderOptions;
 pub use encoder::Encoder;
-pub use model::{BUILT_IN, ModelInfo, Precision, UnknownPrecision};
+pub use kernels::{Isa, UnknownIsa};
+pub use model::{EncoderOptions, ModelInfo, Precision, UnknownPrecision};
+pub use remote::{Dialect, Provider, ProviderOptions};
+pub use service::Embedder;
+pub use stats::{CacheStats, EmbedderStats, KindStats};
+
+use crate::upstream::UpstreamError;
 
 /// Why a text got no vector.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -29,6 +44,9 @@ pub enum EmbedError {
     /// The model's files do not fit each other or the program. Retrying does not help.
     #[error("embedding model unusable: {0}")]
     Model(String),
+    /// This processor, or its system, lacks the instructions asked for.
+    #[error("this processor lacks {0}; leave ACTIVEKG_CPU unset for the best it has")]
+    Processor(Isa),
     /// The computation failed or panicked; other texts are not affected.
     #[error("embedding failed: {0}")]
     Failed(String),
@@ -38,6 +56,17 @@ pub enum EmbedError {
     /// The service's threads could not be started, or are gone.
     #[error("embedding service stopped")]
     Stopped,
+    /// The remote service failed, or refused.
+    #[error("{0}")]
+    Remote(#[source] UpstreamError),
+    /// The tokens of the day are spent.
+    #[error(
+        "the {limit} tokens of the day are spent (EMBEDDING_TOKEN_BUDGET); raise the budget or wait until midnight UTC"
+    )]
+    Budget {
+        /// Tokens a day.
+        limit: u64,
+    },
 }
 
 /// Cosine similarity of two vectors of one model, -1 to 1; 0 if one of them is all zero.

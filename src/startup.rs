@@ -1,5 +1,7 @@
 //! From settings to a serving process, and back down.
 
+mod model;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,16 +23,16 @@ use tracing::{info, warn};
 
 use crate::admin::AdminSocket;
 use crate::app::App;
-use crate::ask::Ask;
+use crate::ask::{self, Ask};
 use crate::auth::Authenticator;
 use crate::backup::{self, Backups, Schedule};
 use crate::config::{self, Config, Distance};
 use crate::connectors::keyring;
-use crate::embedding::{BUILT_IN, Embedder, EmbedderOptions, Encoder, Precision};
+use crate::embedding::ModelInfo;
 use crate::graph::{self, FreeSpace, Graph};
 use crate::http::starting::Starting;
 use crate::jobs::{EmbeddingWorker, Scrubber, Settlements, Supervisor, TextSweep};
-use crate::llm::Extractive;
+use crate::llm::{Extractive, Writers, local_writer};
 use crate::observability::metrics::{Metrics, StoreMetrics};
 use crate::queues::{self, Queues};
 use crate::search::fuse::VECTOR_WEIGHT;
@@ -101,22 +103,18 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
     let config = Arc::new(config);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 
-    let precision = match config.embedding.precision {
-        config::Precision::F32 => Precision::F32,
-        config::Precision::Auto => Precision::Auto,
-    };
+    let metrics = Metrics::new(Registry::new(), clock.now()).context("register metrics")?;
     // The model and the store are read at the same time.
-    let encoder = tokio::task::spawn_blocking(move || Encoder::built_in(precision));
+    let embedder = model::prepare(&config, &metrics.upstream, &clock).await?;
+    let vectors = embedder.info().clone();
     let data_dir = config.store.data_dir.clone();
     let opened = tokio::task::spawn_blocking({
         let (config, starting) = (config.clone(), starting.clone());
-        move || open(&data_dir, &config, &starting)
+        move || open(&data_dir, &config, &vectors, &starting)
     });
     let Opened { store, keys, indexes, followed, scratch } =
         opened.await.context("open the data directory")??;
-    let encoder = encoder.await.context("load the model")?.context("load the model")?;
-    let embedder =
-        Embedder::start(encoder, EmbedderOptions::default()).context("start the embedder")?;
+    let embedder = embedder.start(model::options(&config)).await?;
 
     let indexes = Arc::new(indexes);
     let indexer = Indexer::start(store.clone(), indexes.clone(), followed, clock.clone())
@@ -145,11 +143,14 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
     let waits = !config.embedding.asynchronous && config.background.embedding_worker;
     let waiting = if waits { Waiting::AtMost(config.embedding.sync_wait) } else { Waiting::Never };
     let writes = Writes::new(graph.clone(), settlements.clone(), indexer.freshness(), waiting);
-    let metrics = Metrics::new(Registry::new(), clock.now()).context("register metrics")?;
-    let metrics =
-        Arc::new(metrics.with_store(StoreMetrics::new(&store, queues::defs(), clock.clone())));
-    let writer = Arc::new(Extractive::new(embedder.clone()));
-    let ask = Ask::new(graph.clone(), search.clone(), writer, &config, clock.clone());
+    let metrics = metrics.with_store(StoreMetrics::new(&store, queues::defs(), clock.clone()));
+    let metrics = Arc::new(metrics.with_embedder(embedder.clone()));
+    let extractive = Arc::new(Extractive::new(embedder.clone()));
+    let local = local_writer(&config, &metrics).await;
+    let writers = Writers::new(&config, extractive, local, metrics.clone(), clock.clone())
+        .context("set up the writer of answers")?;
+    let settings = ask::Settings::new(&config.ask);
+    let ask = Ask::new(graph.clone(), search.clone(), writers, settings, clock.clone());
     let supervisor = Supervisor::default();
     if config.background.embedding_worker && writable {
         let worker = EmbeddingWorker::new(graph.clone(), embedder.clone(), settlements);
@@ -288,7 +289,12 @@ struct Opened {
 }
 
 /// Opens everything in the data directory.
-fn open(dir: &Path, config: &Config, starting: &Starting) -> anyhow::Result<Opened> {
+fn open(
+    dir: &Path,
+    config: &Config,
+    model: &ModelInfo,
+    starting: &Starting,
+) -> anyhow::Result<Opened> {
     std::fs::create_dir_all(dir)
         .map_err(|source| OpenError::NotWritable { path: dir.to_owned(), source })?;
     let told = starting.clone();
@@ -297,6 +303,7 @@ fn open(dir: &Path, config: &Config, starting: &Starting) -> anyhow::Result<Open
         info!("recovering the store: {:.0} %", done * 100.0);
     });
     let store = Arc::new(Store::open(dir, StoreOptions { recovery, ..StoreOptions::default() })?);
+    model::refuse_others(&store, model)?;
     let keys = keyring::load(&config.keys, dir, &store)?;
     // Where nothing can be written, indexes are built somewhere else, for as long as this lasts.
     let scratch = match store.fault() {
@@ -305,16 +312,16 @@ fn open(dir: &Path, config: &Config, starting: &Starting) -> anyhow::Result<Open
     };
     let place = scratch.as_ref().map_or_else(|| dir.join("index"), |dir| dir.path().join("index"));
     let (indexes, followed) =
-        Indexes::open(&place, vector_options(config)).context("open the indexes")?;
+        Indexes::open(&place, vector_options(config, model)).context("open the indexes")?;
     Ok(Opened { store, keys, indexes, followed, scratch })
 }
 
-fn vector_options(config: &Config) -> VectorOptions {
+fn vector_options(config: &Config, model: &ModelInfo) -> VectorOptions {
     let config::Hnsw { m, ef_construction, ef_search } = config.search.hnsw;
     VectorOptions {
         hnsw: HnswParams { m, ef_construction, ef_search },
         engine: Engine::Hnsw,
-        ..VectorOptions::new(BUILT_IN.dim, metric(config.search.distance))
+        ..VectorOptions::new(model.dim, metric(config.search.distance))
     }
 }
 

@@ -5,10 +5,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod api;
+mod asking;
 mod backup;
 mod care;
 mod common;
 mod disk_full;
+mod keeping;
 mod kill;
 mod startup;
 mod vectors;

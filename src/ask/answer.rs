@@ -4,6 +4,7 @@ use super::candidate::Candidate;
 use super::citation::Citation;
 use super::confidence::thousandths;
 use super::gate::greatest_cosine;
+use crate::llm::Route;
 use crate::search::ScoreType;
 
 /// What is said when nothing was found.
@@ -138,6 +139,10 @@ pub struct Report {
     pub must_have_terms: Vec<&'static str>,
     /// Nodes that the intent found by class and properties.
     pub structured: usize,
+    /// The way that the answer took, and why.
+    pub route: Route,
+    /// The writer failed and another one wrote the answer.
+    pub stood_in: bool,
     /// What the terms did; only for intents about documents.
     pub term_gating: Option<TermGating>,
 }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
+use activekg_storage::time::UnixMicros;
 
 use super::answer::{Answer, Fit, NOTHING_FOUND, Outcome, Report};
 use super::candidate::Candidate;
@@ -12,9 +11,10 @@ use super::confidence::{Grounds, thousandths};
 use super::gate::Gate;
 use super::intent::Intent;
 use super::retrieve::{Retrieved, retrieve};
+use super::writing::Writing;
 use super::{Ask, Error, Event, Parts, Question, cache, context};
 use crate::graph::View;
-use crate::llm::{AnswerWriter, CANNOT_TELL, LlmError, Snippet};
+use crate::llm::{AnswerWriter, CANNOT_TELL, Occasion, Snippet, Standing, Writers};
 
 /// How far back a citation tells where its node comes from.
 const LINEAGE_DEPTH: u32 = 3;
@@ -22,8 +22,6 @@ const LINEAGE_DEPTH: u32 = 3;
 const NARROW_CONFIDENCE_MAX: f64 = 0.6;
 /// Confidence in a refusal of what fits too badly.
 const REFUSAL_CONFIDENCE: f64 = 0.2;
-/// The way an answer takes as long as there is one writer.
-const PATH: &str = "fallback";
 
 /// What a question has come to before anything is written.
 pub(super) enum Prepared {
@@ -36,6 +34,7 @@ pub(super) enum Prepared {
 /// All that is needed to write an answer.
 pub(super) struct Ready {
     writer: Arc<dyn AnswerWriter>,
+    stand_in: Option<Arc<dyn AnswerWriter>>,
     view: View,
     question: String,
     /// Best first, never empty; the answer refers to them by index.
@@ -62,12 +61,9 @@ impl Ask {
         if let Some(text) = self.parts.written_before(&ready) {
             return self.parts.finish(*ready, &text, true).await;
         }
-        let mut pieces = ready.write();
-        let mut text = String::new();
-        while let Some(piece) = pieces.next().await {
-            text.push_str(&piece?);
-        }
-        self.parts.finish(*ready, &text, false).await
+        let mut writing = self.parts.write(&ready);
+        let text = writing.rest().await?;
+        self.parts.finish(ready.written(writing), &text, false).await
     }
 }
 
@@ -80,24 +76,42 @@ impl Ready {
         }
     }
 
-    /// Lets the writer begin.
-    pub(super) fn write(&self) -> BoxStream<'static, Result<String, LlmError>> {
+    /// The same, with the way that its text took.
+    pub(super) fn written(mut self: Box<Self>, writing: Writing) -> Self {
+        (self.report.route, self.report.stood_in) = writing.outcome();
+        *self
+    }
+
+    fn snippets(&self, now: UnixMicros) -> Vec<Snippet> {
         let snippet = |(index, source): (usize, &Candidate)| Snippet {
             index,
             text: source.node.text().to_owned(),
+            standing: Standing {
+                similarity: source.score,
+                drift: source.node.drift_score,
+                age_days: citation::age_days(&source.node, now),
+            },
         };
-        self.writer.write(&self.question, self.sources.iter().enumerate().map(snippet).collect())
+        self.sources.iter().enumerate().map(snippet).collect()
     }
 }
 
 impl Parts {
+    /// Lets the writer begin.
+    pub(super) fn write(&self, ready: &Ready) -> Writing {
+        let Ready { writer, stand_in, question, report, .. } = ready;
+        let snippets = ready.snippets(self.clock.now());
+        Writing::begin(&**writer, stand_in.clone(), report.route.clone(), question, snippets)
+    }
+
     /// Finds sources for `question` and decides whether they will do.
     pub(super) async fn prepare(
         &self,
         view: &View,
         question: &Question,
     ) -> Result<Prepared, Error> {
-        let writer = self.writer.clone().ok_or(Error::Off)?;
+        let Writers { main, stand_in } = self.writers.clone();
+        let writer = main.ok_or(Error::Off)?;
         let mut retrieved = retrieve(self, view, question).await?;
         let gate = self.settings.thresholds.decide(&retrieved.candidates, retrieved.score_type);
         let fit = Fit::of(&retrieved.candidates, retrieved.score_type);
@@ -117,6 +131,9 @@ impl Parts {
             term_gating,
         } = retrieved;
         let searched = candidates.len();
+        let occasion =
+            Occasion { question: &question.text, top_similarity: fit.max_vector, hits: searched };
+        let route = writer.route(&occasion);
         let limit = question.max_results.min(self.settings.sources_max);
         let sources = context::select(candidates, self.settings.thresholds.narrow_cosine, limit);
         let report = Report {
@@ -131,11 +148,15 @@ impl Parts {
                 _ => Vec::new(),
             },
             structured,
+            route,
+            stood_in: false,
             term_gating,
         };
-        let key = cache::Key::new(view.tenant(), &question.text, &sources, PATH);
+        let path = report.route.path;
+        let key = cache::Key::new(view.tenant(), &question.text, &sources, path);
         Ok(Prepared::Ready(Box::new(Ready {
             writer,
+            stand_in,
             view: view.clone(),
             question: question.text.clone(),
             sources,
@@ -162,6 +183,7 @@ impl Parts {
     ) -> Result<Answer, Error> {
         let Ready {
             writer: _,
+            stand_in: _,
             view,
             question: _,
             sources,
@@ -191,7 +213,8 @@ impl Parts {
         };
         let cap = if narrow { NARROW_CONFIDENCE_MAX } else { 1.0 };
         let confidence = thousandths(grounds.confidence().min(cap));
-        if !cached && !citations.is_empty() {
+        // What stands in is not kept: the writer may be back at the next question.
+        if !cached && !report.stood_in && !citations.is_empty() {
             self.cache.put(key, text, now);
         }
         let report = Report { first_cited: cited.first().copied(), ..report };

@@ -1,13 +1,13 @@
 //! The same answer, piece by piece.
 
 use activekg_storage::ids::NodeId;
-use futures_util::stream::{self, BoxStream};
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
+use futures_util::stream;
 
 use super::pipeline::{Prepared, Ready};
+use super::writing::Writing;
 use super::{Answer, Ask, Error, Question};
 use crate::graph::View;
-use crate::llm::LlmError;
 
 /// A step of an answer. The last is [`Event::Final`] or [`Event::Failed`].
 #[derive(Debug)]
@@ -30,19 +30,9 @@ pub enum Event {
 /// Where an answer stands between two events.
 enum State {
     Asked(View, Question),
-    Written {
-        ready: Box<Ready>,
-        text: String,
-    },
-    Writing {
-        ready: Box<Ready>,
-        text: String,
-        pieces: BoxStream<'static, Result<String, LlmError>>,
-    },
-    Complete {
-        ready: Box<Ready>,
-        text: String,
-    },
+    Written { ready: Box<Ready>, text: String },
+    Writing { ready: Box<Ready>, text: String, writing: Box<Writing> },
+    Complete { ready: Box<Ready>, text: String },
     Over,
 }
 
@@ -58,7 +48,7 @@ impl Ask {
         view: View,
         question: Question,
     ) -> Result<impl Stream<Item = Event> + Send + use<>, Error> {
-        if self.parts.writer.is_none() {
+        if self.parts.writers.main.is_none() {
             return Err(Error::Off);
         }
         let ask = self.clone();
@@ -87,17 +77,16 @@ impl Ask {
             State::Written { ready, text } => {
                 return Ok(Some((Event::Token(text.clone()), State::Complete { ready, text })));
             }
-            State::Writing { ready, mut text, mut pieces } => match pieces
-                .next()
-                .await
-                .transpose()?
-            {
-                Some(piece) => {
+            State::Writing { ready, mut text, mut writing } => {
+                if let Some(piece) = writing.next().await? {
                     text.push_str(&piece);
-                    return Ok(Some((Event::Token(piece), State::Writing { ready, text, pieces })));
+                    return Ok(Some((
+                        Event::Token(piece),
+                        State::Writing { ready, text, writing },
+                    )));
                 }
-                None => (ready, text, false),
-            },
+                (Box::new(ready.written(*writing)), text, false)
+            }
             State::Complete { ready, text } => (ready, text, true),
         };
         let answer = self.parts.finish(*ready, &text, cached).await?;
@@ -109,8 +98,8 @@ impl Ask {
         match self.parts.written_before(&ready) {
             Some(text) => State::Written { ready, text: text.as_ref().to_owned() },
             None => {
-                let pieces = ready.write();
-                State::Writing { ready, text: String::new(), pieces }
+                let writing = Box::new(self.parts.write(&ready));
+                State::Writing { ready, text: String::new(), writing }
             }
         }
     }

@@ -67,7 +67,10 @@ fn writer(llm: &Llm) -> String {
     match llm {
         Llm::Off => "off (LLM_ENABLED=false)".to_owned(),
         Llm::Extractive => "the best sentences of what is found, cited; no model".to_owned(),
-        Llm::Remote(remote) => format!("{} at {}", remote.model, remote.backend),
+        Llm::Local(local) => format!("the model in {}", local.path.display()),
+        Llm::Remote(remote) => {
+            format!("{} at {}", remote.route.model, remote.route.service.backend)
+        }
         Llm::Misconfigured(reason) => format!("off: {reason}"),
     }
 }

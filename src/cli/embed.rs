@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use crate::embedding::{Encoder, Precision};
+use crate::embedding::{Encoder, EncoderOptions, Isa, Precision};
 
 /// Longest line read, in bytes.
 const LINE_MAX: u64 = 64 << 20;
@@ -32,6 +32,9 @@ pub(super) struct EmbedArgs {
     /// f32, or auto for the fastest arithmetic of this processor
     #[arg(long, env = "EMBEDDING_PRECISION", value_name = "PRECISION", default_value = "auto")]
     precision: Precision,
+    /// Instructions: amx, avx512vnni, avx2 or portable; the best of this processor if not given
+    #[arg(long, env = "ACTIVEKG_CPU", value_name = "NAME", hide_short_help = true)]
+    cpu: Option<Isa>,
 }
 
 /// A line of the input.
@@ -55,7 +58,7 @@ struct Output {
 /// A bad line, named by its number, or a file that cannot be read or written. What stands before
 /// a bad line on the input has been written to standard output by then; a file is not made.
 pub(super) fn run(args: EmbedArgs) -> anyhow::Result<()> {
-    let EmbedArgs { file, output, precision } = args;
+    let EmbedArgs { file, output, precision, cpu } = args;
     let name =
         if file == Path::new("-") { "standard input".into() } else { file.display().to_string() };
     let input: Box<dyn Read> = if file == Path::new("-") {
@@ -63,7 +66,7 @@ pub(super) fn run(args: EmbedArgs) -> anyhow::Result<()> {
     } else {
         Box::new(File::open(&file).with_context(|| format!("open {name}"))?)
     };
-    let encoder = Encoder::built_in(precision)?;
+    let encoder = Encoder::built_in(EncoderOptions { precision, isa: cpu })?;
     let lines = Lines { input: BufReader::new(input), name, number: 0 };
     match output {
         None => {
@@ -236,6 +239,7 @@ mod tests {
             file: input.clone(),
             output: Some(output.clone()),
             precision: Precision::F32,
+            cpu: None,
         };
         std::fs::write(&input, "{\"id\":1,\"text\":\"a\"}\n{").unwrap();
         assert!(run(args()).is_err());

@@ -14,7 +14,7 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
-use crate::embedding::{Encoder, Precision};
+use crate::embedding::{Encoder, EncoderOptions, Isa, Precision};
 use crate::graph::text;
 use crate::search::eval::{NDCG_DEPTH, Quality, RECALL_DEPTH};
 use crate::search::fuse::{self, Fusion, VECTOR_WEIGHT};
@@ -48,6 +48,9 @@ pub(super) struct EvalArgs {
     /// f32, or auto for the fastest arithmetic of this processor
     #[arg(long, env = "EMBEDDING_PRECISION", value_name = "PRECISION", default_value = "auto")]
     precision: Precision,
+    /// Instructions: amx, avx512vnni, avx2 or portable; the best of this processor if not given
+    #[arg(long, env = "ACTIVEKG_CPU", value_name = "NAME", hide_short_help = true)]
+    cpu: Option<Isa>,
 }
 
 /// A way of searching.
@@ -80,15 +83,15 @@ const METHODS: [(&str, &str, Method); 4] = [
 ///
 /// A file that cannot be read, a bad line, named by its number, or no disk for the index.
 pub(super) fn run(args: EvalArgs) -> anyhow::Result<()> {
-    let EvalArgs { docs, queries, qrels, json, precision } = args;
+    let EvalArgs { docs, queries, qrels, json, precision, cpu } = args;
     let collection = Collection::read(&docs, &queries, &qrels)?;
     for note in &collection.notes {
         eprintln!("activekg: {note}");
     }
-    let encoder = Encoder::built_in(precision)?;
+    let encoder = Encoder::built_in(EncoderOptions { precision, isa: cpu })?;
     let qualities = measure(&encoder, &collection)?;
     let Collection { documents, queries, judgements, notes: _ } = &collection;
-    let model = encoder.model().name;
+    let model = &encoder.model().name;
     let counts = format!("{} documents, {} judged queries", documents.len(), queries.len());
     if json {
         let mut object = Map::from_iter([

@@ -176,6 +176,29 @@ impl Client {
         }
     }
 
+    /// POST to a route that answers in server-sent events: `each` sees their data as they come.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`]; also when data is no JSON, or `each` fails.
+    pub(super) async fn events(
+        &self,
+        path: &str,
+        body: &Value,
+        mut each: impl FnMut(Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let answer = self.sent(Method::POST, path, Some(body)).await?;
+        let mut lines = Lines::default();
+        let mut parts = answer.bytes_stream();
+        while let Some(part) = parts.next().await {
+            lines.add(&part.with_context(|| format!("read the answer to POST {path}"))?)?;
+            while let Some(data) = lines.next_data()? {
+                each(data)?;
+            }
+        }
+        Ok(())
+    }
+
     async fn json(
         &self,
         method: Method,
@@ -231,6 +254,19 @@ impl Lines {
         Ok(())
     }
 
+    /// The data of the next event, which is a line beginning with `data:`. Names and comments are
+    /// passed over; a frame of ours has one line of data.
+    fn next_data(&mut self) -> anyhow::Result<Option<Value>> {
+        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            if let Some(data) = line.strip_prefix(b"data:") {
+                let data = serde_json::from_slice(data);
+                return Ok(Some(data.context("the server's event is not JSON")?));
+            }
+        }
+        Ok(None)
+    }
+
     /// The next whole line that is not empty.
     fn next(&mut self) -> anyhow::Result<Option<Value>> {
         while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
@@ -264,6 +300,22 @@ mod tests {
                 }
             }
             assert_eq!(found, [json!({ "done": 1 }), json!({ "done": 2 })], "parts of {size}");
+        }
+    }
+
+    #[test]
+    fn events_are_cut_wherever_the_parts_end() {
+        let text = ": keep-alive\n\nevent: token\ndata: {\"text\": \"a\"}\n\nevent: final\r\ndata: {}\r\n\r\n";
+        for size in 1..text.len() {
+            let mut lines = Lines::default();
+            let mut found = Vec::new();
+            for part in text.as_bytes().chunks(size) {
+                lines.add(part).unwrap();
+                while let Some(data) = lines.next_data().unwrap() {
+                    found.push(data);
+                }
+            }
+            assert_eq!(found, [json!({ "text": "a" }), json!({})], "parts of {size}");
         }
     }
 

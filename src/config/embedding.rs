@@ -1,22 +1,47 @@
 //! Vectors of nodes and queries.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::options::EmbeddingOptions;
-use super::{ConfigError, read};
+use super::answers::{address_of, is_open_line};
+use super::options::{EmbeddingOptions, LlmOptions};
+use super::{ConfigError, Secret, read};
+use crate::models::ModelName;
 
 /// The model compiled into the binary, by the names it goes under.
 const BUILT_IN: [&str; 2] = ["all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"];
 
+const OPENAI_URL: &str = "https://api.openai.com/v1";
+const OPENAI_MODEL: &str = "text-embedding-3-small";
+const OLLAMA_URL: &str = "http://127.0.0.1:11434";
+const OLLAMA_MODEL: &str = "nomic-embed-text";
+
+/// Numbers in a vector of models that are known, by their names without a tag.
+const DIMENSIONS: [(&str, usize); 9] = [
+    ("text-embedding-3-small", 1536),
+    ("text-embedding-3-large", 3072),
+    ("text-embedding-ada-002", 1536),
+    ("nomic-embed-text", 768),
+    ("mxbai-embed-large", 1024),
+    ("snowflake-arctic-embed", 1024),
+    ("bge-m3", 1024),
+    ("bge-large", 1024),
+    ("all-minilm", 384),
+];
+
 /// Vectors of nodes and queries.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Embedding {
     /// The name of the embedder, as reported.
     pub backend: String,
     /// The name of the model, as typed and reported.
     pub model: String,
+    /// Where the model computes.
+    pub source: EmbeddingSource,
     /// The arithmetic of the encoder.
     pub precision: Precision,
+    /// The instructions of the encoder; `None` is the best this processor has.
+    pub cpu: Option<Cpu>,
     /// Creates answer before the node is embedded.
     pub asynchronous: bool,
     /// The longest a create waits for its embedding when it waits.
@@ -27,10 +52,59 @@ pub struct Embedding {
     pub tenant_max_pending: Option<u64>,
     /// Labelled properties go before the text of resumes and jobs.
     pub prefix_enabled: bool,
+    /// Queries whose vectors are kept in memory.
+    pub cache_size: usize,
+    /// How long they are; `None` is until there is no room.
+    pub cache_ttl: Option<Duration>,
+    /// Queries in line for the model before one is refused, and texts before their jobs wait.
+    pub queue_texts: usize,
+    /// Threads that embed; `None` is one for each core.
+    pub threads: Option<usize>,
     /// Nodes are embedded as they are created.
     pub auto_embed_on_create: bool,
     /// The version stamped into props.
     pub extraction_version: String,
+}
+
+/// Where a model computes.
+#[derive(Clone)]
+pub enum EmbeddingSource {
+    /// Here; it is compiled in.
+    BuiltIn,
+    /// Here; it is read from a folder.
+    Folder(PathBuf),
+    /// Here; it is kept beside the data.
+    Kept(ModelName),
+    /// At a service.
+    Remote(RemoteEmbedding),
+}
+
+/// A service that embeds.
+#[derive(Clone)]
+pub struct RemoteEmbedding {
+    /// Its protocol.
+    pub protocol: EmbeddingProtocol,
+    /// Its address, without a slash at the end; it may hold a password.
+    pub base_url: Secret,
+    /// Its key; local services need none.
+    pub key: Option<Secret>,
+    /// Numbers in a vector.
+    pub dimensions: usize,
+    /// The operator set their number, so that the service is to be told.
+    pub names_dimensions: bool,
+    /// Longest time for a request, all attempts together.
+    pub timeout: Duration,
+    /// Tokens a day; `None` is no limit.
+    pub tokens_a_day: Option<u64>,
+}
+
+/// How a service is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmbeddingProtocol {
+    /// As OpenAI.
+    OpenAi,
+    /// As Ollama.
+    Ollama,
 }
 
 /// The arithmetic of the encoder.
@@ -42,32 +116,48 @@ pub enum Precision {
     F32,
 }
 
+/// Instructions that an encoder can use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cpu {
+    /// Tiles.
+    Amx,
+    /// AVX-512 with VNNI.
+    Avx512Vnni,
+    /// AVX2.
+    Avx2,
+    /// What every processor has.
+    Portable,
+}
+
 impl Embedding {
-    pub(super) fn new(options: &EmbeddingOptions) -> Result<Self, ConfigError> {
+    pub(super) fn new(
+        options: &EmbeddingOptions,
+        llm: &LlmOptions,
+        notices: &mut Vec<String>,
+    ) -> Result<Self, ConfigError> {
+        let (backend, model, source) = source(options, llm, notices)?;
         let EmbeddingOptions {
-            embedding_backend,
-            embedding_model,
+            embedding_backend: _,
+            embedding_model: _,
+            embedding_base_url: _,
+            embedding_dimensions: _,
+            embedding_token_budget: _,
+            embedding_timeout_ms: _,
             embedding_precision,
+            cpu,
             embedding_async,
             embedding_sync_wait_ms,
             embedding_queue_max_depth,
             embedding_tenant_max_pending,
             embedding_prefix_enabled,
             embedding_windows,
+            embedding_cache_size,
+            embedding_cache_ttl,
+            embedding_queue_texts,
+            embedding_threads,
             auto_embed_on_create,
             extraction_version,
         } = options;
-        let backend = read::text(embedding_backend).unwrap_or("sentence-transformers");
-        if backend != "sentence-transformers" {
-            let fault =
-                format!("{backend:?} is not in this build; sentence-transformers is compiled in");
-            return Err(ConfigError::new("EMBEDDING_BACKEND", fault));
-        }
-        let model = read::text(embedding_model).unwrap_or(BUILT_IN[0]);
-        if !BUILT_IN.contains(&model) {
-            let fault = format!("{model:?} is not in this build; {} is compiled in", BUILT_IN[0]);
-            return Err(ConfigError::new("EMBEDDING_MODEL", fault));
-        }
         match read::text(embedding_windows) {
             None | Some("first") => {}
             Some(other) => {
@@ -78,18 +168,31 @@ impl Embedding {
             }
         }
         let precisions = [("auto", Precision::Auto), ("f32", Precision::F32)];
+        let cpus = [
+            ("amx", Cpu::Amx),
+            ("avx512vnni", Cpu::Avx512Vnni),
+            ("avx2", Cpu::Avx2),
+            ("portable", Cpu::Portable),
+        ];
         // Half an hour: no client waits longer.
         let wait =
             read::number("EMBEDDING_SYNC_WAIT_MS", embedding_sync_wait_ms, 0..=1_800_000_u64)?;
+        let size = read::number("EMBEDDING_CACHE_SIZE", embedding_cache_size, 0..=1_000_000)?;
+        // A year: the process does not live longer.
+        let ttl = read::number("EMBEDDING_CACHE_TTL", embedding_cache_ttl, 0..=31_536_000_u64)?;
+        let queue = read::number("EMBEDDING_QUEUE_TEXTS", embedding_queue_texts, 1..=1_000_000)?;
+        let threads = read::number("EMBEDDING_THREADS", embedding_threads, 0..=1024_usize)?;
         let cap = |setting, raw, default| {
             let cap = read::number(setting, raw, 0..=u64::MAX)?.unwrap_or(default);
             Ok::<_, ConfigError>((cap > 0).then_some(cap))
         };
         Ok(Self {
             backend: backend.to_owned(),
-            model: model.to_owned(),
+            model,
+            source,
             precision: read::word("EMBEDDING_PRECISION", embedding_precision, &precisions)?
                 .unwrap_or(Precision::Auto),
+            cpu: read::word("ACTIVEKG_CPU", cpu, &cpus)?,
             asynchronous: read::boolean("EMBEDDING_ASYNC", embedding_async, false)?,
             sync_wait: Duration::from_millis(wait.unwrap_or(10_000)),
             queue_max_depth: cap("EMBEDDING_QUEUE_MAX_DEPTH", embedding_queue_max_depth, 5000)?,
@@ -103,6 +206,10 @@ impl Embedding {
                 embedding_prefix_enabled,
                 false,
             )?,
+            cache_size: size.unwrap_or(4096),
+            cache_ttl: Some(Duration::from_secs(ttl.unwrap_or(3600))).filter(|ttl| !ttl.is_zero()),
+            queue_texts: queue.unwrap_or(1024),
+            threads: threads.filter(|&threads| threads > 0),
             auto_embed_on_create: read::boolean(
                 "AUTO_EMBED_ON_CREATE",
                 auto_embed_on_create,
@@ -113,9 +220,94 @@ impl Embedding {
     }
 }
 
+/// Backend, model and where it computes.
+fn source(
+    options: &EmbeddingOptions,
+    llm: &LlmOptions,
+    notices: &mut Vec<String>,
+) -> Result<(&'static str, String, EmbeddingSource), ConfigError> {
+    const LOCAL: &str = "sentence-transformers";
+    let backends = [(LOCAL, LOCAL), ("openai", "openai"), ("ollama", "ollama")];
+    let backend =
+        read::word("EMBEDDING_BACKEND", &options.embedding_backend, &backends)?.unwrap_or(LOCAL);
+    let model = read::text(&options.embedding_model);
+    let protocol = match backend {
+        "openai" => EmbeddingProtocol::OpenAi,
+        "ollama" => EmbeddingProtocol::Ollama,
+        _ => {
+            let model = model.unwrap_or(BUILT_IN[0]);
+            let source = if BUILT_IN.contains(&model) {
+                EmbeddingSource::BuiltIn
+            } else if Path::new(model).is_absolute() || model.starts_with('.') {
+                EmbeddingSource::Folder(PathBuf::from(model))
+            } else if let Ok(name) = model.parse() {
+                EmbeddingSource::Kept(name)
+            } else {
+                let fault = format!(
+                    "{model:?} is neither {}, which is compiled in, nor the name of a model that was added, nor the path of a model's folder, which starts with / or .",
+                    BUILT_IN[0]
+                );
+                return Err(ConfigError::new("EMBEDDING_MODEL", fault));
+            };
+            return Ok((backend, model.to_owned(), source));
+        }
+    };
+    let (own_url, public_url, default_model) = match protocol {
+        EmbeddingProtocol::OpenAi => {
+            let own = ("OPENAI_BASE_URL", Secret::given(&llm.openai_base_url));
+            (own, OPENAI_URL, OPENAI_MODEL)
+        }
+        EmbeddingProtocol::Ollama => (("", None), OLLAMA_URL, OLLAMA_MODEL),
+    };
+    let given = Secret::given(&options.embedding_base_url).map(|url| ("EMBEDDING_BASE_URL", url));
+    let given = given.or_else(|| own_url.1.map(|url| (own_url.0, url)));
+    let key = match protocol {
+        EmbeddingProtocol::OpenAi => Secret::given(&llm.openai_api_key),
+        EmbeddingProtocol::Ollama => None,
+    };
+    let base_url = match given {
+        Some((setting, url)) => address_of(setting, &url)?,
+        None if protocol == EmbeddingProtocol::OpenAi && key.is_none() => {
+            let fault =
+                "openai needs OPENAI_API_KEY, or EMBEDDING_BASE_URL for a service without keys";
+            return Err(ConfigError::new("EMBEDDING_BACKEND", fault));
+        }
+        None => Secret::from(public_url.to_owned()),
+    };
+    if key.is_some() && is_open_line(&base_url) {
+        notices.push(
+            "the key for embeddings travels unencrypted: its address is http:// and not on this machine"
+                .to_owned(),
+        );
+    }
+    let model = model.unwrap_or(default_model);
+    let set = read::number("EMBEDDING_DIMENSIONS", &options.embedding_dimensions, 1..=16_384)?;
+    let bare = model.split(':').next().unwrap_or(model);
+    let known = DIMENSIONS.iter().find(|(name, _)| *name == bare).map(|(_, n)| *n);
+    let Some(dimensions) = set.or(known) else {
+        let fault = format!("must be set for {model:?}: how many numbers its vectors have");
+        return Err(ConfigError::new("EMBEDDING_DIMENSIONS", fault));
+    };
+    let timeout =
+        read::number("EMBEDDING_TIMEOUT_MS", &options.embedding_timeout_ms, 1..=3_600_000_u64)?;
+    let budget =
+        read::number("EMBEDDING_TOKEN_BUDGET", &options.embedding_token_budget, 0..=u64::MAX)?;
+    let remote = RemoteEmbedding {
+        protocol,
+        base_url,
+        key,
+        dimensions,
+        names_dimensions: set.is_some() && set != known,
+        timeout: Duration::from_millis(timeout.unwrap_or(30_000)),
+        tokens_a_day: budget.filter(|tokens| *tokens > 0),
+    };
+    Ok((backend, model.to_owned(), EmbeddingSource::Remote(remote)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{config, fault};
+    use super::*;
 
     #[test]
     fn zero_takes_a_cap_away() {
@@ -127,13 +319,84 @@ mod tests {
     }
 
     #[test]
+    fn zero_keeps_the_vectors_of_queries_for_good_and_takes_every_core() {
+        let defaults = config(&[]).unwrap().embedding;
+        assert_eq!((defaults.cache_size, defaults.queue_texts), (4096, 1024));
+        assert_eq!((defaults.cache_ttl, defaults.threads), (Some(Duration::from_secs(3600)), None));
+        let zeros = [("EMBEDDING_CACHE_SIZE", "0"), ("EMBEDDING_CACHE_TTL", "0")];
+        let config = config(&[&zeros[..], &[("EMBEDDING_THREADS", "0")]].concat()).unwrap();
+        assert_eq!((config.embedding.cache_size, config.embedding.cache_ttl), (0, None));
+        assert_eq!(config.embedding.threads, None);
+        assert!(fault(&[("EMBEDDING_QUEUE_TEXTS", "0")]).starts_with("EMBEDDING_QUEUE_TEXTS: "));
+    }
+
+    #[test]
+    fn instructions_are_named_or_left_to_the_processor() {
+        assert_eq!(config(&[]).unwrap().embedding.cpu, None);
+        let config = config(&[("ACTIVEKG_CPU", "avx2")]).unwrap();
+        assert_eq!(config.embedding.cpu, Some(super::Cpu::Avx2));
+        assert!(fault(&[("ACTIVEKG_CPU", "sse9")]).starts_with("ACTIVEKG_CPU: "));
+    }
+
+    #[test]
     fn what_this_build_lacks_is_said() {
         let text = fault(&[("EMBEDDING_WINDOWS", "mean")]);
         assert!(text.starts_with("EMBEDDING_WINDOWS: \"mean\" is not in this build"), "{text}");
         assert!(
-            fault(&[("EMBEDDING_BACKEND", "ollama")])
-                .starts_with("EMBEDDING_BACKEND: \"ollama\" is not")
+            fault(&[("EMBEDDING_BACKEND", "cohere")]).starts_with("EMBEDDING_BACKEND: \"cohere\"")
         );
-        assert!(fault(&[("EMBEDDING_MODEL", "/models/other")]).starts_with("EMBEDDING_MODEL: "));
+        assert!(fault(&[("EMBEDDING_MODEL", "a b")]).starts_with("EMBEDDING_MODEL: \"a b\""));
+    }
+
+    fn remote(variables: &[(&str, &str)]) -> (Embedding, RemoteEmbedding) {
+        let embedding = config(variables).unwrap().embedding;
+        match embedding.source.clone() {
+            EmbeddingSource::Remote(remote) => (embedding, remote),
+            EmbeddingSource::BuiltIn | EmbeddingSource::Folder(_) | EmbeddingSource::Kept(_) => {
+                panic!("it is local")
+            }
+        }
+    }
+
+    #[test]
+    fn a_model_is_compiled_in_in_a_folder_or_at_a_service() {
+        let source = |model| config(&[("EMBEDDING_MODEL", model)]).unwrap().embedding.source;
+        assert!(matches!(source("all-MiniLM-L6-v2"), EmbeddingSource::BuiltIn));
+        assert!(
+            matches!(source("e5-small"), EmbeddingSource::Kept(name) if name.as_str() == "e5-small")
+        );
+        assert!(
+            matches!(source("/models/e5"), EmbeddingSource::Folder(path) if path == Path::new("/models/e5"))
+        );
+
+        let (embedding, ollama) =
+            remote(&[("EMBEDDING_BACKEND", "ollama"), ("OPENAI_API_KEY", "k")]);
+        assert_eq!((embedding.model.as_str(), ollama.dimensions), ("nomic-embed-text", 768));
+        assert_eq!(ollama.base_url.reveal(), "http://127.0.0.1:11434");
+        assert!(ollama.key.is_none(), "the key is another service's");
+
+        let openai = [("EMBEDDING_BACKEND", "openai"), ("OPENAI_API_KEY", "k")];
+        let (embedding, found) = remote(&openai);
+        assert_eq!((embedding.model.as_str(), found.dimensions), ("text-embedding-3-small", 1536));
+        assert_eq!((found.base_url.reveal(), found.names_dimensions), (OPENAI_URL, false));
+        let more = [
+            ("EMBEDDING_BASE_URL", "http://127.0.0.1:9/v1/"),
+            ("OPENAI_BASE_URL", "http://127.0.0.1:8/v1"),
+            ("EMBEDDING_DIMENSIONS", "256"),
+            ("EMBEDDING_TOKEN_BUDGET", "1000"),
+        ];
+        let (_, found) = remote(&[&openai[..], &more[..]].concat());
+        assert_eq!((found.base_url.reveal(), found.dimensions), ("http://127.0.0.1:9/v1", 256));
+        assert_eq!((found.names_dimensions, found.tokens_a_day), (true, Some(1000)));
+    }
+
+    #[test]
+    fn what_a_service_needs_is_asked_for() {
+        let text = fault(&[("EMBEDDING_BACKEND", "openai")]);
+        assert!(text.contains("OPENAI_API_KEY") && text.contains("EMBEDDING_BASE_URL"), "{text}");
+        let set = [("EMBEDDING_BACKEND", "ollama"), ("EMBEDDING_MODEL", "new:latest")];
+        assert!(fault(&set).starts_with("EMBEDDING_DIMENSIONS: must be set for \"new:latest\""));
+        let set = [("EMBEDDING_BACKEND", "ollama"), ("EMBEDDING_BASE_URL", "u:hunter2@h")];
+        assert!(!fault(&set).contains("hunter2"));
     }
 }

@@ -1,54 +1,32 @@
 //! The network: a BERT encoder over the tokens of several texts at once.
 //!
 //! The tokens of all texts stand end to end in one matrix, a row a token, without padding: the
-//! matrix products do not care where one text ends, and attention is computed text by text. The
-//! products are candle's; what lies between them is done in place by [`super::kernels`].
+//! matrix products do not care where one text ends, and attention is computed text by text. One
+//! forward pass runs on one thread.
 
 use std::ops::Range;
+use std::thread;
 
-use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Tensor};
-use serde::Deserialize;
+use super::EmbedError;
+use super::attention::{self, Heads};
+use super::folder::{Config, Pooling};
+use super::kernels::{Affine, Isa, Kernel, Session, add_and_normalize, add_bias, lend, normalize};
+use super::linear::{Form, Linear, Matrix, Scratch, Then, stride};
+use super::weights::{Table, Weights};
 
-use super::weights::{HalfTable, Weights, matrix, transposed};
-use super::{EmbedError, kernels};
+/// Rows that go through the products one after the other while they are in the cache.
+const BAND: usize = 256;
 
-/// The fields of `config.json` that shape the network.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Config {
-    pub(super) hidden_size: usize,
-    pub(super) intermediate_size: usize,
-    pub(super) num_attention_heads: usize,
-    pub(super) num_hidden_layers: usize,
-    pub(super) max_position_embeddings: usize,
-    pub(super) type_vocab_size: usize,
-    pub(super) vocab_size: usize,
-    pub(super) layer_norm_eps: f32,
-    pub(super) hidden_act: String,
-}
-
-impl Config {
-    pub(super) fn parse(json: &[u8]) -> Result<Self, EmbedError> {
-        let config: Self = serde_json::from_slice(json)
-            .map_err(|error| EmbedError::Model(format!("config.json: {error}")))?;
-        if config.hidden_act != "gelu" {
-            return Err(EmbedError::Model(format!("no activation named {:?}", config.hidden_act)));
-        }
-        if config.num_attention_heads == 0
-            || !config.hidden_size.is_multiple_of(config.num_attention_heads)
-        {
-            return Err(EmbedError::Model("the heads do not divide the hidden size".to_owned()));
-        }
-        Ok(config)
-    }
-}
-
-/// The weights, f32 but for the word vectors, which stay where they are in f16.
+/// The weights.
 pub(super) struct Bert {
-    config: Config,
-    words: HalfTable<'static>,
+    kernel: Kernel,
+    hidden: usize,
+    heads: Heads,
+    pooling: Pooling,
+    words: Table,
     /// Position vectors with the vector of token type 0 added, row by row.
     positions: Vec<f32>,
-    norm: Norm,
+    norm: Affine,
     layers: Vec<Layer>,
 }
 
@@ -57,93 +35,126 @@ struct Layer {
     /// already.
     qkv: Linear,
     attended: Linear,
-    attended_norm: Norm,
+    attended_norm: Affine,
     up: Linear,
     down: Linear,
-    down_norm: Norm,
+    down_norm: Affine,
 }
 
-struct Linear {
-    /// One row an input, which is the file's matrix transposed. The products of short texts are
-    /// several times as fast this way round.
-    weight: Tensor,
-    bias: Vec<f32>,
+/// The buffers of a forward pass. They grow to what the largest pass takes and are then used
+/// again: no pass allocates but for its result.
+pub(super) struct Arena {
+    /// The tokens' vectors between layers.
+    x: Vec<f32>,
+    qkv: Vec<f32>,
+    attended: Vec<f32>,
+    /// Of a band: inside of the last two products of a layer, and what comes of a product.
+    inner: Vec<f32>,
+    out: Vec<f32>,
+    texts: Vec<Range<usize>>,
+    scratch: Scratch,
+    attention: attention::Scratch,
 }
 
-struct Norm {
-    gain: Vec<f32>,
-    shift: Vec<f32>,
-    epsilon: f32,
+impl Arena {
+    pub(super) fn new() -> Self {
+        Self {
+            x: Vec::new(),
+            qkv: Vec::new(),
+            attended: Vec::new(),
+            inner: Vec::new(),
+            out: Vec::new(),
+            texts: Vec::new(),
+            scratch: Scratch::default(),
+            attention: attention::Scratch::default(),
+        }
+    }
 }
 
 impl Bert {
-    pub(super) fn load(config: Config, file: &'static [u8]) -> Result<Self, EmbedError> {
-        let weights = Weights::open(file)?;
+    pub(super) fn load(
+        config: &Config,
+        pooling: Pooling,
+        weights: &Weights,
+        form: Form,
+        kernel: Kernel,
+    ) -> Result<Self, EmbedError> {
         let hidden = config.hidden_size;
         let words =
-            weights.half_table("embeddings.word_embeddings.weight", config.vocab_size, hidden)?;
+            weights.table("embeddings.word_embeddings.weight", config.vocab_size, hidden)?;
         let mut positions = weights.vec(
             "embeddings.position_embeddings.weight",
             &[config.max_position_embeddings, hidden],
         )?;
         let types = weights
             .vec("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, hidden])?;
-        let type_0 =
-            types.get(..hidden).ok_or_else(|| EmbedError::Model("no token types".into()))?;
-        kernels::add_bias(&mut positions, type_0);
-        let norm = Norm::load(&weights, "embeddings.LayerNorm", &config)?;
-        let layers = (0..config.num_hidden_layers)
-            .map(|i| Layer::load(&weights, &format!("encoder.layer.{i}"), &config))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { config, words, positions, norm, layers })
+        add_bias(kernel, &mut positions, hidden, &types[..hidden]);
+        let norm = norm(weights, "embeddings.LayerNorm", config)?;
+        let heads = config.num_attention_heads;
+        let heads = Heads { n: heads, size: hidden / heads };
+        let layers = load_layers(weights, config, form)?;
+        Ok(Self { kernel, hidden, heads, pooling, words, positions, norm, layers })
     }
 
-    /// The vector of each text: the mean of its tokens' vectors, scaled to length 1. Products run
-    /// in parallel on the rayon pool it is called on.
-    pub(super) fn forward(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, EmbedError> {
-        let mut rows = Vec::with_capacity(texts.len());
-        let mut n_tokens = 0;
+    pub(super) fn isa(&self) -> Isa {
+        self.kernel.isa()
+    }
+
+    /// The vector of each text, scaled to length 1. A text without tokens has one of zeros.
+    pub(super) fn forward(
+        &self,
+        texts: &[&[u32]],
+        arena: &mut Arena,
+    ) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let n_tokens: usize = texts.iter().map(|text| text.len()).sum();
+        arena.texts.clear();
+        let mut start = 0;
         for text in texts {
-            rows.push(n_tokens..n_tokens + text.len());
-            n_tokens += text.len();
+            arena.texts.push(start..start + text.len());
+            start += text.len();
         }
-        if n_tokens == 0 {
-            return Ok(vec![vec![0.0; self.config.hidden_size]; texts.len()]);
-        }
-        let mut x = matrix(self.look_up(texts, n_tokens)?, n_tokens, self.config.hidden_size)?;
+        self.look_up(texts, lend(&mut arena.x, n_tokens * stride(self.hidden), 0.0))?;
+        let session = Session::new(self.kernel);
         for layer in &self.layers {
-            x = layer.forward(x, &rows, &self.config)?;
+            layer.forward(&session, self.heads, n_tokens, arena);
         }
-        let x = x.flatten_all()?.to_vec1::<f32>()?;
-        Ok(rows.into_iter().map(|rows| self.pool(&x, rows)).collect())
+        drop(session);
+        Ok(arena.texts.iter().map(|text| self.pool(&arena.x, text.clone())).collect())
     }
 
-    fn look_up(&self, texts: &[&[u32]], n_tokens: usize) -> Result<Vec<f32>, EmbedError> {
-        let hidden = self.config.hidden_size;
-        let mut x = Vec::with_capacity(n_tokens * hidden);
+    fn look_up(&self, texts: &[&[u32]], x: &mut [f32]) -> Result<(), EmbedError> {
+        let hidden = self.hidden;
+        let mut rows = x.chunks_exact_mut(stride(hidden));
         for text in texts {
             let positions = self
                 .positions
                 .get(..text.len() * hidden)
                 .ok_or_else(|| EmbedError::Failed(format!("{} tokens in one text", text.len())))?;
-            for (&token, position) in text.iter().zip(positions.chunks_exact(hidden)) {
-                let start = x.len();
-                x.extend_from_slice(position);
-                if !self.words.add_row(token as usize, &mut x[start..]) {
+            for ((&token, position), row) in
+                text.iter().zip(positions.chunks_exact(hidden)).zip(&mut rows)
+            {
+                let (row, rest) = row.split_at_mut(hidden);
+                row.copy_from_slice(position);
+                rest.fill(0.0);
+                if !self.words.add_row(token as usize, row) {
                     return Err(EmbedError::Failed(format!(
                         "token {token} is not in the vocabulary"
                     )));
                 }
             }
         }
-        kernels::normalize(&mut x, &self.norm.gain, &self.norm.shift, self.norm.epsilon);
-        Ok(x)
+        normalize(self.kernel, x, stride(hidden), &self.norm);
+        Ok(())
     }
 
     fn pool(&self, x: &[f32], rows: Range<usize>) -> Vec<f32> {
-        let hidden = self.config.hidden_size;
-        let mut mean = vec![0.0f32; hidden];
-        for row in x[rows.start * hidden..rows.end * hidden].chunks_exact(hidden) {
+        let rows = match self.pooling {
+            Pooling::Mean => rows,
+            Pooling::First => rows.start..rows.end.min(rows.start + 1),
+        };
+        let stride = stride(self.hidden);
+        let mut mean = vec![0.0f32; self.hidden];
+        for row in x[rows.start * stride..rows.end * stride].chunks_exact(stride) {
             for (sum, x) in mean.iter_mut().zip(row) {
                 *sum += x;
             }
@@ -160,14 +171,21 @@ impl Bert {
 }
 
 impl Layer {
-    fn load(weights: &Weights<'_>, name: &str, config: &Config) -> Result<Self, EmbedError> {
+    fn load(
+        weights: &Weights,
+        name: &str,
+        config: &Config,
+        form: Form,
+    ) -> Result<Self, EmbedError> {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let linear = |part: &str, outputs, inputs| {
-            Linear::load(weights, &format!("{name}.{part}"), outputs, inputs)
+            let weight = weights.vec(&format!("{name}.{part}.weight"), &[outputs, inputs])?;
+            let bias = weights.vec(&format!("{name}.{part}.bias"), &[outputs])?;
+            Ok::<_, EmbedError>(Linear::new(form, &weight, bias))
         };
-        let norm = |part: &str| Norm::load(weights, &format!("{name}.{part}"), config);
+        let norm = |part: &str| norm(weights, &format!("{name}.{part}"), config);
         Ok(Self {
-            qkv: Self::load_qkv(weights, &format!("{name}.attention.self"), config)?,
+            qkv: load_qkv(weights, &format!("{name}.attention.self"), config, form)?,
             attended: linear("attention.output.dense", hidden, hidden)?,
             attended_norm: norm("attention.output.LayerNorm")?,
             up: linear("intermediate.dense", inner, hidden)?,
@@ -176,174 +194,89 @@ impl Layer {
         })
     }
 
-    fn load_qkv(weights: &Weights<'_>, name: &str, config: &Config) -> Result<Linear, EmbedError> {
-        let hidden = config.hidden_size;
-        let scale = 1.0 / ((hidden / config.num_attention_heads) as f32).sqrt();
-        let (mut weight, mut bias) = (Vec::with_capacity(3 * hidden * hidden), Vec::new());
-        for (part, scale) in [("query", scale), ("key", 1.0), ("value", 1.0)] {
-            let part_weight = weights.vec(&format!("{name}.{part}.weight"), &[hidden, hidden])?;
-            weight.extend(part_weight.iter().map(|x| x * scale));
-            let part_bias = weights.vec(&format!("{name}.{part}.bias"), &[hidden])?;
-            bias.extend(part_bias.iter().map(|x| x * scale));
+    fn forward(&self, session: &Session, heads: Heads, n_tokens: usize, arena: &mut Arena) {
+        let kernel = session.kernel();
+        let Arena { x, qkv, attended, inner, out, texts, scratch, attention } = arena;
+        let (width, qkv_width) = (self.attended.stride(), self.qkv.stride());
+        let qkv = lend(qkv, n_tokens * qkv_width, 0.0);
+        for rows in bands(n_tokens) {
+            let input = Matrix { numbers: &x[rows.start * width..], rows: rows.len() };
+            let out = &mut qkv[rows.start * qkv_width..rows.end * qkv_width];
+            self.qkv.apply(session, input, Then::Nothing, scratch, out);
         }
-        let weight = matrix(transposed(&weight, hidden), hidden, 3 * hidden)?;
-        Ok(Linear { weight, bias })
-    }
-
-    fn forward(
-        &self,
-        x: Tensor,
-        texts: &[Range<usize>],
-        config: &Config,
-    ) -> Result<Tensor, EmbedError> {
-        let attention = self.attention(&x, texts, config)?;
-        let attended = self.attended.product(&attention)?;
-        self.attended_norm.apply(&attended, &x, &self.attended.bias)?;
-        let up = self.up.product(&attended)?;
-        up.inplace_op1(&AddBiasGelu(&self.up.bias))?;
-        let down = self.down.product(&up)?;
-        self.down_norm.apply(&down, &attended, &self.down.bias)?;
-        Ok(down)
-    }
-
-    fn attention(
-        &self,
-        x: &Tensor,
-        texts: &[Range<usize>],
-        config: &Config,
-    ) -> Result<Tensor, EmbedError> {
-        let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
-        let qkv = self.qkv.product(x)?;
-        qkv.inplace_op1(&AddBias(&self.qkv.bias))?;
-        let mut attended = Vec::with_capacity(texts.len());
+        let attended = lend(attended, n_tokens * width, 0.0);
         for text in texts.iter().filter(|text| !text.is_empty()) {
-            let qkv = qkv.narrow(0, text.start, text.len())?;
-            let qkv = qkv.reshape((text.len(), 3, heads, hidden / heads))?;
-            // Views of heads × tokens × head size; the products take them with their strides.
-            let part = |i| qkv.narrow(1, i, 1)?.squeeze(1)?.transpose(0, 1);
-            let (q, k, v) = (part(0)?, part(1)?, part(2)?);
-            let scores = q.matmul(&k.transpose(1, 2)?)?;
-            scores.inplace_op1(&Softmax(text.len()))?;
-            attended.push(scores.matmul(&v)?.transpose(0, 1)?.reshape((text.len(), hidden))?);
+            heads.attend(session, self.qkv.form(), qkv, text.clone(), attention, attended);
         }
-        Ok(Tensor::cat(&attended, 0)?)
+        let inner = lend(inner, BAND * self.up.stride(), 0.0);
+        let out = lend(out, BAND * width, 0.0);
+        for rows in bands(n_tokens) {
+            let n = rows.len();
+            let band = rows.start * width..rows.end * width;
+            let x = &mut x[band.clone()];
+            let out = &mut out[..band.len()];
+            let input = Matrix { numbers: &attended[band], rows: n };
+            self.attended.apply(session, input, Then::Nothing, scratch, out);
+            add_and_normalize(kernel, x, out, width, &self.attended_norm);
+            self.up.apply(session, Matrix { numbers: x, rows: n }, Then::Gelu, scratch, inner);
+            let input = Matrix { numbers: inner, rows: n };
+            self.down.apply(session, input, Then::Nothing, scratch, out);
+            add_and_normalize(kernel, x, out, width, &self.down_norm);
+        }
     }
 }
 
-impl Linear {
-    fn load(
-        weights: &Weights<'_>,
-        name: &str,
-        outputs: usize,
-        inputs: usize,
-    ) -> Result<Self, EmbedError> {
-        let weight = weights.vec(&format!("{name}.weight"), &[outputs, inputs])?;
-        let weight = matrix(transposed(&weight, inputs), inputs, outputs)?;
-        Ok(Self { weight, bias: weights.vec(&format!("{name}.bias"), &[outputs])? })
-    }
-
-    /// `x` times the weights, without the bias: that is added in the pass that follows anyway.
-    fn product(&self, x: &Tensor) -> Result<Tensor, EmbedError> {
-        Ok(x.matmul(&self.weight)?)
-    }
+/// `n` rows in bands.
+fn bands(n: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..n).step_by(BAND).map(move |start| start..n.min(start + BAND))
 }
 
-impl Norm {
-    fn load(weights: &Weights<'_>, name: &str, config: &Config) -> Result<Self, EmbedError> {
-        let hidden = [config.hidden_size];
-        Ok(Self {
-            gain: weights.vec(&format!("{name}.weight"), &hidden)?,
-            shift: weights.vec(&format!("{name}.bias"), &hidden)?,
-            epsilon: config.layer_norm_eps,
-        })
-    }
-
-    /// Normalises `x + residual + bias` into `x`.
-    fn apply(&self, x: &Tensor, residual: &Tensor, bias: &[f32]) -> Result<(), EmbedError> {
-        x.inplace_op1(&AddBias(bias))?;
-        Ok(x.inplace_op2(residual, &AddAndNormalize(self))?)
-    }
+/// All layers, each core reading and packing its share.
+fn load_layers(weights: &Weights, config: &Config, form: Form) -> Result<Vec<Layer>, EmbedError> {
+    let n = config.num_hidden_layers;
+    let load = |i| Layer::load(weights, &format!("encoder.layer.{i}"), config, form);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let share = n.div_ceil(cores).max(1);
+    thread::scope(|scope| {
+        let shares: Vec<_> = (0..n)
+            .step_by(share)
+            .map(|first| {
+                let layers = first..n.min(first + share);
+                scope.spawn(move || layers.map(load).collect::<Result<Vec<_>, _>>())
+            })
+            .collect();
+        let mut layers = Vec::new();
+        for share in shares {
+            let panicked = |_| EmbedError::Failed("reading the model panicked".to_owned());
+            layers.extend(share.join().map_err(panicked)??);
+        }
+        Ok(layers)
+    })
 }
 
-struct AddBias<'a>(&'a [f32]);
-struct AddBiasGelu<'a>(&'a [f32]);
-struct AddAndNormalize<'a>(&'a Norm);
-/// Over rows of this width.
-struct Softmax(usize);
-
-impl InplaceOp1 for AddBias<'_> {
-    fn name(&self) -> &'static str {
-        "add-bias"
+fn load_qkv(
+    weights: &Weights,
+    name: &str,
+    config: &Config,
+    form: Form,
+) -> Result<Linear, EmbedError> {
+    let hidden = config.hidden_size;
+    let scale = 1.0 / ((hidden / config.num_attention_heads) as f32).sqrt();
+    let (mut weight, mut bias) = (Vec::new(), Vec::new());
+    for (part, scale) in [("query", scale), ("key", 1.0), ("value", 1.0)] {
+        let part_weight = weights.vec(&format!("{name}.{part}.weight"), &[hidden, hidden])?;
+        weight.extend(part_weight.iter().map(|x| x * scale));
+        let part_bias = weights.vec(&format!("{name}.{part}.bias"), &[hidden])?;
+        bias.extend(part_bias.iter().map(|x| x * scale));
     }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        kernels::add_bias(slice_mut(storage, layout)?, self.0);
-        Ok(())
-    }
+    Ok(Linear::new(form, &weight, bias))
 }
 
-impl InplaceOp1 for AddBiasGelu<'_> {
-    fn name(&self) -> &'static str {
-        "add-bias-gelu"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        kernels::add_bias_gelu(slice_mut(storage, layout)?, self.0);
-        Ok(())
-    }
-}
-
-impl InplaceOp1 for Softmax {
-    fn name(&self) -> &'static str {
-        "softmax"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        kernels::softmax(slice_mut(storage, layout)?, self.0);
-        Ok(())
-    }
-}
-
-impl InplaceOp2 for AddAndNormalize<'_> {
-    fn name(&self) -> &'static str {
-        "add-and-normalize"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &mut CpuStorage,
-        x_layout: &Layout,
-        residual: &CpuStorage,
-        residual_layout: &Layout,
-    ) -> candle_core::Result<()> {
-        let Norm { gain, shift, epsilon } = self.0;
-        let (start, end) = contiguous(residual_layout)?;
-        let residual = &residual.as_slice::<f32>()?[start..end];
-        kernels::add_and_normalize(slice_mut(x, x_layout)?, residual, gain, shift, *epsilon);
-        Ok(())
-    }
-}
-
-fn slice_mut<'a>(
-    storage: &'a mut CpuStorage,
-    layout: &Layout,
-) -> candle_core::Result<&'a mut [f32]> {
-    let (start, end) = contiguous(layout)?;
-    match storage {
-        CpuStorage::F32(numbers) => Ok(&mut numbers[start..end]),
-        _ => candle_core::bail!("not f32"),
-    }
-}
-
-fn contiguous(layout: &Layout) -> candle_core::Result<(usize, usize)> {
-    match layout.contiguous_offsets() {
-        Some(range) => Ok(range),
-        None => candle_core::bail!("not contiguous"),
-    }
-}
-
-impl From<candle_core::Error> for EmbedError {
-    fn from(error: candle_core::Error) -> Self {
-        Self::Failed(error.to_string())
-    }
+fn norm(weights: &Weights, name: &str, config: &Config) -> Result<Affine, EmbedError> {
+    let hidden = [config.hidden_size];
+    Ok(Affine {
+        gain: weights.vec(&format!("{name}.weight"), &hidden)?,
+        shift: weights.vec(&format!("{name}.bias"), &hidden)?,
+        epsilon: config.layer_norm_eps,
+    })
 }

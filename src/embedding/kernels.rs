@@ -1,264 +1,170 @@
-//! The loops between the matrix products, each over contiguous rows in place.
+//! The arithmetic: matrix products, and the loops between them, each for several instruction sets
+//! of which one is chosen when a model is loaded.
 //!
-//! They are plain Rust without a branch in the inner loop, so that the compiler turns them into
-//! vector code; each is compiled once more for AVX2 and AVX-512 and picked when it runs, because
-//! the program itself is built for any x86-64.
+//! A matrix of weights is cut into panels of [`PANEL`] columns. In a panel of floats, the numbers
+//! of one row stand side by side. In a panel of 16-bit numbers, those of two rows do, column by
+//! column, so that a line of 64 bytes holds two rows of 16 columns: what the product instructions
+//! of 16-bit numbers take.
+//!
+//! Every set makes the same sums of integer products, bit by bit. Floats differ in rounding.
 
-/// Independent partial sums; float addition is not reordered by the compiler, so a sum is only
-/// vectorised if it is written as several.
-const LANES: usize = 16;
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod isa;
+mod lines;
+mod portable;
+mod rows;
 
-/// Defines a function whose body is compiled for several instruction sets.
-macro_rules! for_this_cpu {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
-        $(#[$doc])*
-        pub(super) fn $name($($arg: $type),*) {
-            #[inline(always)]
-            fn body($($arg: $type),*) $body
+pub(super) use isa::Kernel;
+pub use isa::{Isa, UnknownIsa};
+pub(super) use lines::{Line, floats, floats_mut, halves_mut, lend, words_mut};
+pub(super) use rows::{
+    Affine, Columns, add_and_normalize, add_bias, add_bias_gelu, dequantise, dequantise_gelu,
+    finish, finish_gelu, normalize, pair_to_bf16, quantise, round_to_bf16, softmax,
+    softmax_to_bf16, turn_to_bf16,
+};
 
+/// Columns of a panel.
+pub(super) const PANEL: usize = 16;
+/// Rows of a block: the most that one product of 16-bit numbers takes.
+pub(super) const BLOCK: usize = 32;
+/// Columns of a block.
+pub(super) const COLUMNS: usize = 64;
+
+/// The sums of a block, row by row.
+#[repr(C, align(64))]
+#[derive(Clone)]
+pub(super) struct Sums<T>(pub(super) [[T; COLUMNS]; BLOCK]);
+
+pub(super) type SumsI32 = Sums<i32>;
+pub(super) type SumsF32 = Sums<f32>;
+
+impl<T: Copy + Default> Default for Sums<T> {
+    fn default() -> Self {
+        Self([[T::default(); COLUMNS]; BLOCK])
+    }
+}
+
+/// A product of 16-bit numbers. It sets `out[r][c]` to the sum over `k` of `a[r][k] · b[k][c]` for
+/// the columns that `b` has; what it leaves in further columns of `out`, and in rows from `rows`
+/// on, is of no use.
+#[derive(Clone, Copy)]
+pub(super) struct Product16<'a> {
+    /// Rows of `depth` lines. There must be a multiple of 16 of them, and at least `rows`.
+    pub(super) a: &'a [Line],
+    /// At most [`BLOCK`].
+    pub(super) rows: usize,
+    /// Lines of a row; a line is 32 numbers.
+    pub(super) depth: usize,
+    /// Panels of 16 · `depth` lines; at most [`COLUMNS`] columns.
+    pub(super) b: &'a [Line],
+}
+
+impl Product16<'_> {
+    fn check(&self) {
+        let Self { a, rows, depth, b } = *self;
+        assert!(rows <= BLOCK && rows.next_multiple_of(16) * depth <= a.len());
+        assert!(depth > 0 && b.len().is_multiple_of(depth * PANEL));
+        assert!(b.len() / depth <= COLUMNS);
+    }
+}
+
+/// A product of floats. It sets `out[r * stride + c]` to the sum over `k` of `a[r][k] · b[k][c]`.
+#[derive(Clone, Copy)]
+pub(super) struct ProductF32<'a> {
+    /// Rows of `depth` numbers, the next one `a_stride` after the start of one.
+    pub(super) a: &'a [f32],
+    pub(super) a_stride: usize,
+    pub(super) rows: usize,
+    pub(super) depth: usize,
+    /// Panels of `depth` rows of [`PANEL`] numbers.
+    pub(super) b: &'a [f32],
+    /// Numbers of a row of the result; not less than the columns of `b`.
+    pub(super) stride: usize,
+}
+
+/// A kernel at work on this thread.
+pub(super) struct Session {
+    kernel: Kernel,
+    #[cfg(target_arch = "x86_64")]
+    tiles: Option<amx::Tiles>,
+}
+
+impl Session {
+    /// At most one a thread at a time.
+    pub(super) fn new(kernel: Kernel) -> Self {
+        Self {
+            kernel,
             #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-                fn avx512($($arg: $type),*) {
-                    body($($arg),*);
-                }
-                #[target_feature(enable = "avx2,fma")]
-                fn avx2($($arg: $type),*) {
-                    body($($arg),*);
-                }
-                if is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("fma")
-                {
-                    // SAFETY: the features it is compiled with were detected just above.
-                    return unsafe { avx512($($arg),*) };
-                }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // SAFETY: the features it is compiled with were detected just above.
-                    return unsafe { avx2($($arg),*) };
-                }
-            }
-            body($($arg),*);
-        }
-    };
-}
-
-for_this_cpu! {
-    /// Adds `bias` to every row.
-    fn add_bias(rows: &mut [f32], bias: &[f32]) {
-        for row in rows.chunks_exact_mut(bias.len()) {
-            for (x, b) in row.iter_mut().zip(bias) {
-                *x += b;
-            }
+            // SAFETY: the kernel proves that tiles are granted; sessions do not nest.
+            tiles: (kernel.isa() == Isa::Amx).then(|| unsafe { amx::Tiles::take() }),
         }
     }
-}
 
-for_this_cpu! {
-    /// Adds `bias` to every row and applies GELU, the exact one: `x · Φ(x)`.
-    fn add_bias_gelu(rows: &mut [f32], bias: &[f32]) {
-        for row in rows.chunks_exact_mut(bias.len()) {
-            for (x, b) in row.iter_mut().zip(bias) {
-                *x = gelu(*x + b);
-            }
+    pub(super) fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// See [`Product16`]; the numbers are signed integers. The sums are exact as long as those of
+    /// the magnitudes stay below 2^31.
+    pub(super) fn product_i16(&self, product: &Product16<'_>, out: &mut SumsI32) {
+        product.check();
+        match self.kernel.isa() {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the kernel proves that the processor has the instructions.
+            Isa::Amx | Isa::Avx512Vnni => unsafe { avx512::product_i16(product, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { avx2::product_i16(product, out) },
+            _ => portable::product_i16(product, out),
         }
     }
-}
 
-for_this_cpu! {
-    /// Adds `residual` to every element and normalises each row of `gain.len()` elements to mean 0
-    /// and variance 1, then scales by `gain` and shifts by `shift`.
-    fn add_and_normalize(rows: &mut [f32], residual: &[f32], gain: &[f32], shift: &[f32], epsilon: f32) {
-        let width = gain.len();
-        for (row, residual) in rows.chunks_exact_mut(width).zip(residual.chunks_exact(width)) {
-            for (x, r) in row.iter_mut().zip(residual) {
-                *x += r;
-            }
-            normalize_row(row, gain, shift, epsilon);
+    /// See [`Product16`]; the numbers are bf16, the sums floats.
+    pub(super) fn product_bf16(&self, product: &Product16<'_>, out: &mut SumsF32) {
+        product.check();
+        #[cfg(target_arch = "x86_64")]
+        if let Some(tiles) = &self.tiles {
+            return tiles.product_bf16(product, out);
+        }
+        portable::product_bf16(product, out);
+    }
+
+    /// See [`ProductF32`].
+    pub(super) fn product_f32(&self, product: &ProductF32<'_>, out: &mut [f32]) {
+        let ProductF32 { a, a_stride, rows, depth, b, stride } = *product;
+        if rows == 0 {
+            return;
+        }
+        assert!(depth > 0 && (rows - 1) * a_stride + depth <= a.len());
+        assert!(b.len().is_multiple_of(depth * PANEL) && b.len() / depth <= stride);
+        assert!((rows - 1) * stride + b.len() / depth <= out.len());
+        match self.kernel.isa() {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the kernel proves that the processor has the instructions.
+            Isa::Amx | Isa::Avx512Vnni => unsafe { avx512::product_f32(product, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { avx2::product_f32(product, out) },
+            _ => portable::product_f32(product, out),
         }
     }
 }
 
-for_this_cpu! {
-    /// [`add_and_normalize`] with nothing to add.
-    fn normalize(rows: &mut [f32], gain: &[f32], shift: &[f32], epsilon: f32) {
-        for row in rows.chunks_exact_mut(gain.len()) {
-            normalize_row(row, gain, shift, epsilon);
-        }
-    }
-}
-
-for_this_cpu! {
-    /// Turns each row of `width` logits into probabilities that sum to 1.
-    fn softmax(rows: &mut [f32], width: usize) {
-        for row in rows.chunks_exact_mut(width) {
-            let max = row.iter().fold(f32::NEG_INFINITY, |max, &x| if x > max { x } else { max });
-            for x in row.iter_mut() {
-                *x = exp(*x - max);
-            }
-            let scale = 1.0 / sum(row, |x| x);
-            for x in row.iter_mut() {
-                *x *= scale;
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn normalize_row(row: &mut [f32], gain: &[f32], shift: &[f32], epsilon: f32) {
-    let n = row.len() as f32;
-    let mean = sum(row, |x| x) / n;
-    let variance = sum(row, |x| (x - mean) * (x - mean)) / n;
-    let scale = 1.0 / (variance + epsilon).sqrt();
-    for ((x, g), s) in row.iter_mut().zip(gain).zip(shift) {
-        *x = (*x - mean) * scale * g + s;
-    }
-}
-
-#[inline(always)]
-fn sum(row: &[f32], value: impl Fn(f32) -> f32) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let mut chunks = row.chunks_exact(LANES);
-    for chunk in &mut chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane += value(x);
-        }
-    }
-    let rest: f32 = chunks.remainder().iter().map(|&x| value(x)).sum();
-    lanes.iter().sum::<f32>() + rest
-}
-
-/// `x · Φ(x)`, with an error of at most 4e-7 · |x|.
-///
-/// `Φ` by formula 7.1.26 of Abramowitz and Stegun (absolute error 1.5e-7 in `erf`), on the side
-/// where `1 - erf` is small, so that large negative `x` keep their relative accuracy too.
-#[inline(always)]
-fn gelu(x: f32) -> f32 {
-    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
-    let t = 1.0 / (1.0 + 0.327_591_1 * z);
-    let p = 1.061_405_4 * t - 1.453_152;
-    let p = p * t + 1.421_413_7;
-    let p = p * t - 0.284_496_74;
-    let p = p * t + 0.254_829_6;
-    let tail = 0.5 * p * t * exp(-z * z);
-    let phi = if x < 0.0 { tail } else { 1.0 - tail };
-    x * phi
-}
-
-/// `e^x` for `x` up to 88, with a relative error of at most 3e-7; below -87 it stays at `e^-87`,
-/// about 1e-38.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    /// 1.5 · 2^23: added to a small float, it leaves the nearest integer in the low bits.
-    const SHIFTER: f32 = 12_582_912.0;
-    // ln 2 in two parts, the first exact in few bits so that n · LN2_HIGH does not round.
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = if x > -87.0 { x } else { -87.0 };
-    let shifted = x * std::f32::consts::LOG2_E + SHIFTER;
-    let n = shifted - SHIFTER;
-    let r = x - n * LN2_HIGH - n * LN2_LOW;
-    // The Taylor series: |r| is at most ln 2 / 2, where its eighth term is below 6e-9.
-    let p = r * (1.0 / 5040.0) + 1.0 / 720.0;
-    let p = p * r + 1.0 / 120.0;
-    let p = p * r + 1.0 / 24.0;
-    let p = p * r + 1.0 / 6.0;
-    let p = p * r + 0.5;
-    let p = p * r + 1.0;
-    let p = p * r + 1.0;
-    let exponent = shifted.to_bits().wrapping_sub(SHIFTER.to_bits()).wrapping_add(127) << 23;
-    p * f32::from_bits(exponent)
+/// `n` in as few groups of at most `max` as there can be, of nearly the same size: where each
+/// starts, and its size.
+#[cfg(target_arch = "x86_64")]
+fn even_groups(n: usize, max: usize) -> impl Iterator<Item = (usize, usize)> {
+    let groups = n.div_ceil(max);
+    (0..groups).map(move |i| {
+        let start = i * n / groups;
+        (start, (i + 1) * n / groups - start)
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The error function by its power series, in f64: exact enough for |x| up to 5.
-    fn erf(x: f64) -> f64 {
-        let (mut term, mut sum) = (x, x);
-        for n in 1..200 {
-            term *= -x * x / f64::from(n);
-            sum += term / f64::from(2 * n + 1);
-        }
-        sum * 2.0 / std::f64::consts::PI.sqrt()
-    }
-
-    #[test]
-    fn exp_is_exact_to_float_precision() {
-        for i in 0..=10_000 {
-            let x = -87.0 + 175.0 * (i as f32 / 10_000.0);
-            let want = f64::from(x).exp();
-            let error = (f64::from(exp(x)) - want).abs() / want;
-            assert!(error < 3e-7, "exp({x}) is off by {error}");
-        }
-        assert_eq!(exp(0.0), 1.0);
-        assert!(exp(f32::NEG_INFINITY) < 1e-37);
-    }
-
-    #[test]
-    fn gelu_agrees_with_the_error_function() {
-        for i in 0..=2_000 {
-            let x = -5.0 + i as f32 / 200.0;
-            let want = f64::from(x) * 0.5 * (1.0 + erf(f64::from(x) / 2f64.sqrt()));
-            let error = (f64::from(gelu(x)) - want).abs();
-            assert!(error < 4e-7 * f64::from(x.abs()).max(1.0), "gelu({x}) is off by {error}");
-        }
-        assert_eq!(gelu(30.0), 30.0);
-        assert!(gelu(-30.0).abs() < 1e-30);
-    }
-
-    #[test]
-    fn add_bias_gelu_is_gelu_of_the_sum() {
-        let mut rows = vec![0.5, -1.0, 2.0, 0.0, 1.0, -3.0];
-        let bias = [0.1, 0.2, -0.3];
-        let want: Vec<f32> =
-            rows.iter().zip(bias.iter().cycle()).map(|(x, b)| gelu(x + b)).collect();
-        add_bias_gelu(&mut rows, &bias);
-        for (x, y) in rows.iter().zip(&want) {
-            assert!((x - y).abs() < 1e-6);
-        }
-    }
-
-    #[test]
-    fn softmax_rows_sum_to_one_and_keep_their_order() {
-        // 19 is no multiple of the lanes; the large values would overflow without the shift.
-        let mut rows: Vec<f32> = (0..38).map(|i| 900.0 + (i % 19) as f32).collect();
-        softmax(&mut rows, 19);
-        for row in rows.chunks(19) {
-            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
-            assert!(row.windows(2).all(|pair| pair[0] < pair[1]));
-            assert!((row[18] / row[17] - std::f32::consts::E).abs() < 1e-4);
-        }
-    }
-
-    #[test]
-    fn normalized_rows_have_the_given_mean_and_spread() {
-        let width = 37;
-        let mut rows: Vec<f32> = (0..width * 2).map(|i| (i * i % 23) as f32).collect();
-        let residual: Vec<f32> = (0..width * 2).map(|i| (i % 5) as f32).collect();
-        let sum: Vec<f32> = rows.iter().zip(&residual).map(|(x, r)| x + r).collect();
-        add_and_normalize(&mut rows, &residual, &vec![2.0; width], &vec![3.0; width], 1e-12);
-        for (row, sum) in rows.chunks(width).zip(sum.chunks(width)) {
-            let mean = row.iter().sum::<f32>() / width as f32;
-            let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / width as f32;
-            assert!((mean - 3.0).abs() < 1e-5, "mean {mean}");
-            assert!((variance - 4.0).abs() < 1e-4, "variance {variance}");
-            let largest = (0..width).max_by(|&a, &b| sum[a].total_cmp(&sum[b])).unwrap();
-            assert!(row.iter().all(|&x| x <= row[largest]));
-        }
-        // A row without spread must not divide by zero.
-        let mut flat = vec![7.0; width];
-        normalize(&mut flat, &vec![1.0; width], &vec![0.0; width], 1e-12);
-        assert!(flat.iter().all(|x| x.abs() < 1e-3));
-    }
-
-    #[test]
-    fn bias_is_added_to_every_row() {
-        let mut rows = vec![1.0, 2.0, 3.0, 4.0];
-        add_bias(&mut rows, &[10.0, 20.0]);
-        assert_eq!(rows, [11.0, 22.0, 13.0, 24.0]);
-    }
-}
+mod tests;

@@ -1,40 +1,50 @@
-//! What the model is, and its files as they are compiled in.
+//! What a model is, and how it is to be computed.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The weights: safetensors, f16. Tensors are read from it by value, so it needs no alignment.
-pub(super) static WEIGHTS: &[u8] =
-    include_bytes!("../../assets/models/all-MiniLM-L6-v2/model.safetensors");
-/// The vocabulary and the rules of splitting.
-pub(super) static TOKENIZER: &[u8] =
-    include_bytes!("../../assets/models/all-MiniLM-L6-v2/tokenizer.json");
-/// The shape of the network.
-pub(super) static CONFIG: &[u8] =
-    include_bytes!("../../assets/models/all-MiniLM-L6-v2/config.json");
+use super::kernels::Isa;
 
 /// Name and sizes of a model. Vectors compare only within one model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelInfo {
-    /// Its published name.
-    pub name: &'static str,
+    /// Its published name, or the name of the folder it was read from.
+    pub name: String,
     /// Numbers in a vector.
     pub dim: usize,
     /// Word pieces it reads of a text, the two marks at the ends included.
     pub max_tokens: usize,
 }
 
-/// The model that is compiled in.
-pub const BUILT_IN: ModelInfo = ModelInfo { name: "all-MiniLM-L6-v2", dim: 384, max_tokens: 256 };
+impl ModelInfo {
+    /// The model that is compiled in.
+    #[must_use]
+    pub fn built_in() -> Self {
+        Self { name: "all-MiniLM-L6-v2".to_owned(), dim: 384, max_tokens: 256 }
+    }
+}
+
+/// How an encoder computes. A [`Precision`] alone converts into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EncoderOptions {
+    /// Floats or quantised numbers.
+    pub precision: Precision,
+    /// The instructions to use (`ACTIVEKG_CPU`); none is the best this processor has.
+    pub isa: Option<Isa>,
+}
+
+impl From<Precision> for EncoderOptions {
+    fn from(precision: Precision) -> Self {
+        Self { precision, isa: None }
+    }
+}
 
 /// How exactly the model computes (`EMBEDDING_PRECISION`).
-///
-/// There is one set of kernels so far, in f32, and both settings use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// 32-bit floats throughout.
     F32,
-    /// The fastest kernels of this processor that rank as well as f32 does.
+    /// The fastest kernels of this processor whose vectors are as good as equal to those of f32.
     #[default]
     Auto,
 }

@@ -1,38 +1,74 @@
-//! What waits for the model: queries, which go first, and the texts of jobs.
+//! What waits for the model: queries, which go first, and the texts of jobs, by tenant.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use activekg_storage::ids::TenantId;
+use tokio::sync::oneshot;
 
 use super::EmbedError;
 use super::encoder::SLICE_TOKENS;
+use super::fair::Fair;
 
 /// One text to embed, and who waits for it.
 pub(super) struct Request {
     pub(super) text: String,
+    /// When its caller began to wait.
+    pub(super) since: Instant,
     /// Closed when the caller has gone away; the text is then skipped.
     pub(super) reply: oneshot::Sender<Result<Vec<f32>, EmbedError>>,
-    /// The text's place in the queue, if places are counted for its kind.
-    pub(super) place: Option<OwnedSemaphorePermit>,
 }
 
-/// Both lines.
-#[derive(Default)]
+/// A slice of work: all of one kind.
+pub(super) enum Slice {
+    Queries(Vec<Request>),
+    Texts(Vec<Request>),
+}
+
+/// Both lines, and the jobs that wait for room in the second.
 pub(super) struct Queue {
     queries: VecDeque<Request>,
-    texts: VecDeque<Request>,
+    texts: Fair<Request>,
+    /// Jobs that wait to hand over so many texts.
+    jobs: Fair<Job>,
+    /// Queries that may wait.
+    limit: usize,
+    /// Texts that may be handed over now.
+    room: usize,
+    /// Most tokens of a text that count: the model's window. Also what a turn of a tenant is worth.
+    window: usize,
     closed: bool,
 }
 
+struct Job {
+    n_texts: usize,
+    /// Told when it may hand them over.
+    go: oneshot::Sender<()>,
+}
+
 impl Queue {
-    /// Refuses when `limit` queries wait whose callers still do.
-    pub(super) fn push_query(&mut self, request: Request, limit: usize) -> Result<(), EmbedError> {
+    /// A queue of at most `limit` queries and `limit` texts, which is at least 1, for a model that
+    /// reads at most `window` tokens of each.
+    pub(super) fn new(limit: usize, window: usize) -> Self {
+        Self {
+            queries: VecDeque::new(),
+            texts: Fair::new(window),
+            jobs: Fair::new(1),
+            limit,
+            room: limit,
+            window,
+            closed: false,
+        }
+    }
+
+    /// Refuses when as many queries wait as may, and their callers still do.
+    pub(super) fn push_query(&mut self, request: Request) -> Result<(), EmbedError> {
         if self.closed {
             return Err(EmbedError::Stopped);
         }
-        if self.queries.len() >= limit {
+        if self.queries.len() >= self.limit {
             self.queries.retain(|request| !request.reply.is_closed());
-            if self.queries.len() >= limit {
+            if self.queries.len() >= self.limit {
                 return Err(EmbedError::Busy);
             }
         }
@@ -40,24 +76,98 @@ impl Queue {
         Ok(())
     }
 
-    /// The callers count the places, so there is always room.
+    /// Asks for room for `n_texts`, which is at most the limit, and tells `go` when it is there;
+    /// drops it when there will never be. The caller then owes these texts to
+    /// [`Queue::push_texts`], or the room to [`Queue::give_back`].
+    pub(super) fn book(&mut self, tenant: &TenantId, n_texts: usize, go: oneshot::Sender<()>) {
+        if !self.closed {
+            self.jobs.push(tenant, Job { n_texts: n_texts.min(self.limit), go });
+            self.admit();
+        }
+    }
+
+    /// Returns room that was booked and is not needed.
+    pub(super) fn give_back(&mut self, n_texts: usize) {
+        self.room += n_texts.min(self.limit);
+        self.admit();
+    }
+
+    /// Takes texts that room was booked for.
     pub(super) fn push_texts(
         &mut self,
+        tenant: &TenantId,
         requests: impl IntoIterator<Item = Request>,
     ) -> Result<(), EmbedError> {
         if self.closed {
             return Err(EmbedError::Stopped);
         }
-        self.texts.extend(requests);
+        for request in requests {
+            self.texts.push(tenant, request);
+        }
         Ok(())
     }
 
-    /// A slice of work for one of `threads`: this thread's share of the waiting queries, or else
-    /// texts; at most about [`SLICE_TOKENS`] tokens, and at least one text unless none waits.
-    pub(super) fn take(&mut self, threads: usize) -> Vec<Request> {
+    /// Work for one of `threads`: its share of the waiting queries, or else texts.
+    pub(super) fn take(&mut self, threads: usize) -> Option<Slice> {
+        self.take_queries(threads).or_else(|| self.take_texts())
+    }
+
+    /// The share of one of `threads` of the waiting queries: at most about [`SLICE_TOKENS`], and at
+    /// least one query unless none waits.
+    pub(super) fn take_queries(&mut self, threads: usize) -> Option<Slice> {
         let share = self.queries.len().div_ceil(threads.max(1));
-        let slice = take_slice(&mut self.queries, share);
-        if slice.is_empty() { take_slice(&mut self.texts, usize::MAX) } else { slice }
+        let (mut slice, mut sum) = (Vec::new(), 0);
+        while slice.len() < share
+            && let Some(first) = self.queries.front()
+        {
+            let tokens = estimated_tokens(&first.text, self.window);
+            if !slice.is_empty() && sum + tokens > SLICE_TOKENS {
+                break;
+            }
+            if let Some(request) = self.queries.pop_front()
+                && !request.reply.is_closed()
+            {
+                sum += tokens;
+                slice.push(request);
+            }
+        }
+        (!slice.is_empty()).then_some(Slice::Queries(slice))
+    }
+
+    /// Texts, of the tenants in turn; of as many tokens.
+    fn take_texts(&mut self) -> Option<Slice> {
+        let (mut slice, mut sum) = (Vec::new(), 0);
+        let window = self.window;
+        // What nobody waits for costs nothing.
+        let cost = |request: &Request| {
+            if request.reply.is_closed() { 0 } else { estimated_tokens(&request.text, window) }
+        };
+        loop {
+            let next = self
+                .texts
+                .pop(cost, |request| slice.is_empty() || sum + cost(request) <= SLICE_TOKENS);
+            let Some(request) = next else { break };
+            self.room += 1;
+            if !request.reply.is_closed() {
+                sum += cost(&request);
+                slice.push(request);
+            }
+        }
+        self.admit();
+        (!slice.is_empty()).then_some(Slice::Texts(slice))
+    }
+
+    /// Lets jobs hand texts over as far as there is room, of the tenants in turn.
+    fn admit(&mut self) {
+        let one = |_: &Job| 1;
+        while let Some(Job { n_texts, go }) =
+            self.jobs.pop(one, |job| job.go.is_closed() || job.n_texts <= self.room)
+        {
+            // A job that has been given up needs no room.
+            if go.send(()).is_ok() {
+                self.room -= n_texts;
+            }
+        }
     }
 
     /// Forgets what waits, whose callers get [`EmbedError::Stopped`], and refuses more.
@@ -65,6 +175,7 @@ impl Queue {
         self.closed = true;
         self.queries.clear();
         self.texts.clear();
+        self.jobs.clear();
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -77,114 +188,11 @@ impl Queue {
     }
 }
 
-fn take_slice(line: &mut VecDeque<Request>, max: usize) -> Vec<Request> {
-    let (mut slice, mut sum) = (Vec::new(), 0);
-    while slice.len() < max
-        && let Some(first) = line.front()
-    {
-        let tokens = estimated_tokens(&first.text);
-        if !slice.is_empty() && sum + tokens > SLICE_TOKENS {
-            break;
-        }
-        let Some(mut request) = line.pop_front() else {
-            break;
-        };
-        if request.reply.is_closed() {
-            continue;
-        }
-        request.place = None;
-        sum += tokens;
-        slice.push(request);
-    }
-    slice
-}
-
-/// Word pieces of a text, guessed high for prose in any script: 3 bytes each, and the marks.
-fn estimated_tokens(text: &str) -> usize {
-    (text.len() / 3 + 2).min(256)
+/// Word pieces of a text, guessed high for prose in any script: 3 bytes each, and the marks; at
+/// most `window`.
+fn estimated_tokens(text: &str, window: usize) -> usize {
+    (text.len() / 3 + 2).min(window)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    type Answer = oneshot::Receiver<Result<Vec<f32>, EmbedError>>;
-
-    fn request(text: &str) -> (Request, Answer) {
-        let (reply, answer) = oneshot::channel();
-        (Request { text: text.to_owned(), reply, place: None }, answer)
-    }
-
-    fn texts(slice: &[Request]) -> Vec<&str> {
-        slice.iter().map(|request| request.text.as_str()).collect()
-    }
-
-    #[test]
-    fn queries_go_first_and_are_shared_among_the_threads() {
-        let mut queue = Queue::default();
-        let mut answers = Vec::new();
-        for text in ["t1", "t2"] {
-            let (request, answer) = request(text);
-            queue.push_texts([request]).unwrap();
-            answers.push(answer);
-        }
-        for text in ["q1", "q2", "q3"] {
-            let (request, answer) = request(text);
-            queue.push_query(request, 10).unwrap();
-            answers.push(answer);
-        }
-        assert_eq!(texts(&queue.take(2)), ["q1", "q2"]);
-        assert_eq!(texts(&queue.take(2)), ["q3"]);
-        assert_eq!(texts(&queue.take(2)), ["t1", "t2"]);
-        assert!(queue.take(2).is_empty());
-    }
-
-    #[test]
-    fn a_slice_is_bounded_and_never_empty_while_texts_wait() {
-        let mut queue = Queue::default();
-        let long = "word ".repeat(1000);
-        let mut answers = Vec::new();
-        for _ in 0..5 {
-            let (request, answer) = request(&long);
-            queue.push_texts([request]).unwrap();
-            answers.push(answer);
-        }
-        let taken: Vec<usize> = (0..4).map(|_| queue.take(1).len()).collect();
-        assert_eq!(taken, [2, 2, 1, 0]);
-    }
-
-    #[test]
-    fn a_query_too_many_is_refused_unless_a_caller_has_gone() {
-        let mut queue = Queue::default();
-        let (first, first_answer) = request("1");
-        let (second, _second_answer) = request("2");
-        queue.push_query(first, 2).unwrap();
-        queue.push_query(second, 2).unwrap();
-        assert!(matches!(queue.push_query(request("3").0, 2), Err(EmbedError::Busy)));
-        drop(first_answer);
-        let (fourth, _fourth_answer) = request("4");
-        queue.push_query(fourth, 2).unwrap();
-        assert_eq!(texts(&queue.take(1)), ["2", "4"]);
-    }
-
-    #[test]
-    fn texts_nobody_waits_for_are_skipped() {
-        let mut queue = Queue::default();
-        let (gone, _) = request("gone");
-        let (kept, _answer) = request("kept");
-        queue.push_texts([gone, kept]).unwrap();
-        assert_eq!(texts(&queue.take(1)), ["kept"]);
-    }
-
-    #[test]
-    fn closing_answers_all_and_refuses_more() {
-        let mut queue = Queue::default();
-        let (waiting, mut answer) = request("1");
-        queue.push_query(waiting, 1).unwrap();
-        queue.close();
-        assert_eq!(queue.len(), (0, 0));
-        assert!(matches!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
-        assert!(matches!(queue.push_query(request("2").0, 1), Err(EmbedError::Stopped)));
-        assert!(matches!(queue.push_texts([request("3").0]), Err(EmbedError::Stopped)));
-    }
-}
+mod tests;

@@ -1,58 +1,165 @@
 //! What the service has done so far.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-/// Counters since the start, and what waits now.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+use activekg_storage::Histogram;
+
+/// Upper bounds of the buckets for waits, in seconds.
+const WAIT_SECONDS: &[f64] =
+    &[0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0];
+/// Upper bounds of the buckets for texts computed in one go.
+const SLICE_TEXTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// Counts since the start, and what waits now. Read one after the other, so that they may be a
+/// text apart from each other.
+#[derive(Debug, Clone, PartialEq)]
 pub struct EmbedderStats {
-    /// Texts embedded, queries included.
-    pub texts: u64,
-    /// Slices computed; texts that come together share one.
-    pub batches: u64,
-    /// Word pieces computed.
-    pub tokens: u64,
-    /// Queries answered from memory.
-    pub cache_hits: u64,
     /// Queries that were not in memory.
-    pub cache_misses: u64,
+    pub queries: KindStats,
+    /// Texts of jobs.
+    pub texts: KindStats,
     /// Queries refused because too many waited.
     pub refused: u64,
-    /// Queries that wait.
-    pub waiting_queries: u64,
-    /// Texts of jobs that wait.
-    pub waiting_texts: u64,
+    /// The vectors of queries in memory.
+    pub cache: CacheStats,
 }
 
-/// The counters behind [`EmbedderStats`].
-#[derive(Default)]
+/// Counts of queries, or of texts of jobs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KindStats {
+    /// Texts embedded.
+    pub done: u64,
+    /// Texts without a vector: the model failed or panicked.
+    pub failed: u64,
+    /// Word pieces computed.
+    pub tokens: u64,
+    /// Texts that wait.
+    pub waiting: u64,
+    /// Seconds from a caller's call until a thread took the text.
+    pub wait_seconds: Histogram,
+    /// Texts computed in one go.
+    pub slice_texts: Histogram,
+}
+
+/// The vectors of queries in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Queries answered from memory.
+    pub hits: u64,
+    /// Queries that were not in memory, or too long ago.
+    pub misses: u64,
+    /// Vectors dropped to make room for others.
+    pub evicted_room: u64,
+    /// Vectors dropped because they were too old.
+    pub evicted_age: u64,
+    /// Vectors in memory.
+    pub entries: u64,
+}
+
+/// The counters of one kind.
 pub(super) struct Counters {
-    pub(super) texts: AtomicU64,
-    pub(super) batches: AtomicU64,
-    pub(super) tokens: AtomicU64,
-    pub(super) cache_hits: AtomicU64,
-    pub(super) cache_misses: AtomicU64,
-    pub(super) refused: AtomicU64,
+    done: AtomicU64,
+    failed: AtomicU64,
+    tokens: AtomicU64,
+    waits: Buckets,
+    slices: Buckets,
 }
 
 impl Counters {
-    /// The counters now, beside the queries and texts that wait.
-    pub(super) fn read(&self, (waiting_queries, waiting_texts): (usize, usize)) -> EmbedderStats {
-        let Self { texts, batches, tokens, cache_hits, cache_misses, refused } = self;
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        EmbedderStats {
-            texts: read(texts),
-            batches: read(batches),
-            tokens: read(tokens),
-            cache_hits: read(cache_hits),
-            cache_misses: read(cache_misses),
-            refused: read(refused),
-            waiting_queries: waiting_queries as u64,
-            waiting_texts: waiting_texts as u64,
+    pub(super) fn new() -> Self {
+        Self {
+            done: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            tokens: AtomicU64::new(0),
+            waits: Buckets::new(WAIT_SECONDS),
+            slices: Buckets::new(SLICE_TEXTS),
+        }
+    }
+
+    /// A text was taken after so long a wait.
+    pub(super) fn taken(&self, wait: Duration) {
+        // Nanoseconds: half a millennium fits.
+        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        self.waits.add(wait.as_secs_f64(), nanos);
+    }
+
+    /// So many texts of so many tokens in all were computed in one go.
+    pub(super) fn computed(&self, texts: usize, tokens: usize) {
+        self.done.fetch_add(texts as u64, Relaxed);
+        self.tokens.fetch_add(tokens as u64, Relaxed);
+        self.slices.add(texts as f64, texts as u64);
+    }
+
+    /// A text got no vector.
+    pub(super) fn failed(&self) {
+        self.failed.fetch_add(1, Relaxed);
+    }
+
+    /// The counts now, beside how many wait.
+    pub(super) fn read(&self, waiting: usize) -> KindStats {
+        let Self { done, failed, tokens, waits, slices } = self;
+        KindStats {
+            done: done.load(Relaxed),
+            failed: failed.load(Relaxed),
+            tokens: tokens.load(Relaxed),
+            waiting: waiting as u64,
+            wait_seconds: waits.read(1e-9),
+            slice_texts: slices.read(1.0),
         }
     }
 }
 
-/// Counts `n` more.
-pub(super) fn count(counter: &AtomicU64, n: usize) {
-    counter.fetch_add(n as u64, Ordering::Relaxed);
+/// A histogram that any thread may fill.
+struct Buckets {
+    bounds: &'static [f64],
+    /// One more than there are bounds.
+    counts: Vec<AtomicU64>,
+    /// In units that are whole numbers.
+    sum: AtomicU64,
+}
+
+impl Buckets {
+    fn new(bounds: &'static [f64]) -> Self {
+        let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+        Self { bounds, counts, sum: AtomicU64::new(0) }
+    }
+
+    /// Counts `value`, which is so many units.
+    fn add(&self, value: f64, units: u64) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
+        if let Some(count) = self.counts.get(bucket) {
+            count.fetch_add(1, Relaxed);
+        }
+        self.sum.fetch_add(units, Relaxed);
+    }
+
+    fn read(&self, unit: f64) -> Histogram {
+        Histogram {
+            bounds: self.bounds,
+            counts: self.counts.iter().map(|count| count.load(Relaxed)).collect(),
+            sum: self.sum.load(Relaxed) as f64 * unit,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_and_slices_fall_into_their_buckets() {
+        let counters = Counters::new();
+        counters.taken(Duration::from_micros(200));
+        counters.taken(Duration::from_secs(60));
+        counters.computed(3, 50);
+        counters.computed(1, 6);
+        counters.failed();
+        let stats = counters.read(7);
+        assert_eq!((stats.done, stats.failed, stats.tokens, stats.waiting), (4, 1, 56, 7));
+        assert_eq!((stats.wait_seconds.counts[1], stats.wait_seconds.counts[15]), (1, 1));
+        assert!((stats.wait_seconds.sum - 60.0002).abs() < 1e-9);
+        assert_eq!(stats.slice_texts.counts[..3], [1, 0, 1]);
+        assert_eq!((stats.slice_texts.count(), stats.slice_texts.sum), (2, 4.0));
+    }
 }

@@ -1,10 +1,12 @@
 //! The worker that embeds queued nodes.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
 use activekg_storage::Seq;
-use activekg_storage::ids::JobId;
+use activekg_storage::ids::{JobId, TenantId};
+use futures_util::future::join_all;
 use tokio::select;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -85,7 +87,7 @@ impl EmbeddingWorker {
             return Ok(Step::Worked);
         }
         let results = self.embed(batch).await;
-        let (settled, seq) = self.graph.settle(results, self.embedder.model().name).await?;
+        let (settled, seq) = self.graph.settle(results, &self.embedder.model().name).await?;
         self.tell(settled.into_iter(), seq);
         Ok(Step::Worked)
     }
@@ -100,37 +102,29 @@ impl EmbeddingWorker {
         self.settlements.sweep();
     }
 
-    /// The vectors of a batch. When the model refuses the batch, each text is tried alone, so
-    /// that one bad text fails one job.
+    /// The vectors of a batch, each or why there is none. The texts of a tenant are one job of the
+    /// embedder, where the tenants take turns.
     async fn embed(&self, batch: Vec<Embedding>) -> Vec<(Embedding, Result<Vec<f32>, String>)> {
-        let texts: Vec<String> = batch.iter().filter_map(|job| job.text.clone().ok()).collect();
-        let vectors: Vec<Result<Vec<f32>, String>> = match self.embedder.batch(texts.clone()).await
-        {
-            Ok(vectors) => vectors.into_iter().map(Ok).collect(),
-            Err(error) if texts.len() == 1 => vec![Err(error.to_string())],
-            Err(error) => {
-                warn!(jobs = texts.len(), "a batch failed and is embedded one by one: {error}");
-                let mut vectors = Vec::with_capacity(texts.len());
-                for text in texts {
-                    let vector = self.embedder.batch(vec![text]).await;
-                    vectors.push(match vector {
-                        Ok(mut vectors) => vectors.pop().ok_or_else(|| "no vector".to_owned()),
-                        Err(error) => Err(error.to_string()),
-                    });
-                }
-                vectors
+        let mut texts: BTreeMap<TenantId, (Vec<usize>, Vec<String>)> = BTreeMap::new();
+        for (i, job) in batch.iter().enumerate() {
+            if let Ok(text) = &job.text {
+                let (places, texts) = texts.entry(job.node.tenant.clone()).or_default();
+                places.push(i);
+                texts.push(text.clone());
             }
-        };
-        let mut vectors = vectors.into_iter();
-        batch
-            .into_iter()
-            .map(|job| {
-                let vector = match &job.text {
-                    Ok(_) => vectors.next().unwrap_or_else(|| Err("no vector".to_owned())),
-                    Err(_) => Err("no text".to_owned()),
-                };
-                (job, vector)
-            })
-            .collect()
+        }
+        let tenants = texts.into_iter().map(|(tenant, (places, texts))| async move {
+            let vectors = self.embedder.each(&tenant, texts).await;
+            let failed = vectors.iter().filter(|vector| vector.is_err()).count();
+            if let Some(error) = vectors.iter().find_map(|vector| vector.as_ref().err()) {
+                warn!(%tenant, jobs = failed, "texts could not be embedded: {error}");
+            }
+            places.into_iter().zip(vectors)
+        });
+        let mut vectors: Vec<_> = batch.iter().map(|_| Err("no text".to_owned())).collect();
+        for (i, vector) in join_all(tenants).await.into_iter().flatten() {
+            vectors[i] = vector.map_err(|error| error.to_string());
+        }
+        batch.into_iter().zip(vectors).collect()
     }
 }

@@ -254,7 +254,9 @@ mod tests {
 
     fn snippets(texts: &[&str]) -> Vec<Snippet> {
         let numbered = texts.iter().enumerate();
-        numbered.map(|(index, text)| Snippet { index, text: (*text).to_owned() }).collect()
+        numbered
+            .map(|(index, text)| Snippet { index, text: (*text).to_owned(), ..Snippet::default() })
+            .collect()
     }
 
     fn writer() -> Extractive {

@@ -9,6 +9,7 @@ mod care;
 mod embedding;
 mod exposition;
 mod family;
+mod generation;
 mod http;
 mod index;
 mod llm;
@@ -19,6 +20,7 @@ mod samples;
 mod search;
 mod store;
 mod triggers;
+mod upstream;
 
 use std::sync::Arc;
 
@@ -27,6 +29,7 @@ use prometheus::Registry;
 use serde_json::{Map, Value, json};
 
 use super::logs::LogCounts;
+use crate::embedding::Embedder;
 use crate::timestamp;
 use register::{Families, Register};
 
@@ -34,6 +37,7 @@ pub use ask::{AskMetrics, AskOutcome, Rejection};
 pub use backup::BackupMetrics;
 pub use care::CareMetrics;
 pub use embedding::EmbeddingMetrics;
+pub use generation::GenerationMetrics;
 pub use http::{HttpMetrics, RateLimited};
 pub use index::{BuildResult, IndexMetrics};
 pub use llm::LlmMetrics;
@@ -41,6 +45,7 @@ pub use refresh::{RefreshMetrics, RefreshResult, ScheduleKind};
 pub use search::SearchMetrics;
 pub use store::StoreMetrics;
 pub use triggers::{TriggerMetrics, TriggerMode};
+pub use upstream::UpstreamMetrics;
 
 /// Everything that is counted and measured.
 pub struct Metrics {
@@ -64,8 +69,13 @@ pub struct Metrics {
     pub backup: BackupMetrics,
     /// Calls of a language model.
     pub llm: LlmMetrics,
+    /// Answers of a local model.
+    pub generation: GenerationMetrics,
+    /// Calls of services that run models.
+    pub upstream: UpstreamMetrics,
     process: Option<process::ProcessMetrics>,
     store: Option<StoreMetrics>,
+    embedder: Option<Embedder>,
     registry: Registry,
     families: Families,
     logs: Arc<LogCounts>,
@@ -90,6 +100,8 @@ impl Metrics {
         let index = IndexMetrics::new(&mut register)?;
         let care = CareMetrics::new(&mut register)?;
         let backup = BackupMetrics::new(&mut register)?;
+        let generation = GenerationMetrics::new(&mut register)?;
+        let upstream = UpstreamMetrics::new(&mut register)?;
         let process = process::ProcessMetrics::new(&mut register)?;
         let families = register.finish();
         Ok(Self {
@@ -103,8 +115,11 @@ impl Metrics {
             care,
             backup,
             llm: LlmMetrics::default(),
+            generation,
+            upstream,
             process,
             store: None,
+            embedder: None,
             registry,
             families,
             logs: LogCounts::in_force(),
@@ -118,6 +133,12 @@ impl Metrics {
         Self { store: Some(store), ..self }
     }
 
+    /// Also measures an embedder at each scrape.
+    #[must_use]
+    pub fn with_embedder(self, embedder: Embedder) -> Self {
+        Self { embedder: Some(embedder), ..self }
+    }
+
     /// The Prometheus text format, version 0.0.4. Reads from the disk, so not for async threads.
     #[must_use]
     pub fn prometheus_text(&self) -> String {
@@ -127,6 +148,9 @@ impl Metrics {
         let mut gathered = self.registry.gather();
         if let Some(store) = &self.store {
             gathered.extend(store.collect());
+        }
+        if let Some(embedder) = &self.embedder {
+            gathered.extend(embedding::embedder(&embedder.stats()));
         }
         exposition::text(&self.families, gathered, self.started)
     }

@@ -7,6 +7,7 @@ mod edges;
 mod embedding;
 mod faults;
 mod limits;
+mod models;
 mod nodes;
 mod queues;
 mod search;

@@ -3,8 +3,10 @@
 
 pub(crate) mod http;
 pub(crate) mod json;
+pub(crate) mod models;
 pub(crate) mod server;
 pub(crate) mod token;
 
 pub(crate) use http::{Answer, Request};
+pub(crate) use models::{DIM, Models};
 pub(crate) use server::{Options, Server};

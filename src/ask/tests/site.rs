@@ -17,7 +17,7 @@ use super::super::{Ask, Settings, gate};
 use crate::embedding::{Embedder, EmbedderOptions, Encoder, Precision};
 use crate::graph::{self, FreeSpace, Graph, NewNode};
 use crate::jobs::{EmbeddingWorker, Settlements, Supervisor};
-use crate::llm::{AnswerWriter, LlmError, Snippet};
+use crate::llm::{AnswerWriter, LlmError, Snippet, Writers};
 use crate::search::{self, Fusion, Indexer, Indexes, Search};
 use crate::writes::{Waiting, Writes};
 
@@ -164,6 +164,7 @@ impl Site {
             cache_ttl: Duration::from_secs(600),
         };
         let (graph, search) = (self.graph.clone(), self.search.clone());
-        Ask::with(graph, search, writer, settings, Arc::new(self.clock.clone()))
+        let writers = Writers { main: writer, stand_in: None };
+        Ask::new(graph, search, writers, settings, Arc::new(self.clock.clone()))
     }
 }

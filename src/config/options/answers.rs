@@ -44,10 +44,10 @@ pub struct LlmOptions {
     /// true: a remote model; false: /ask answers 503 [default: the remote model if its key or address is set, else the extractive writer]
     #[arg(long, env = "LLM_ENABLED", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub llm_enabled: Option<String>,
-    /// groq, openai or extractive [default: groq]
+    /// groq, openai, local or extractive [default: groq]
     #[arg(long, env = "LLM_BACKEND", value_name = "NAME")]
     pub llm_backend: Option<String>,
-    /// Model of the remote service [default: llama-3.1-8b-instant]
+    /// Model of the remote service [default: llama-3.1-8b-instant]; with backend local the path of a GGUF file
     #[arg(long, env = "LLM_MODEL", value_name = "NAME")]
     pub llm_model: Option<String>,
     /// Address of an OpenAI-compatible service, up to and with /v1
@@ -56,6 +56,33 @@ pub struct LlmOptions {
     /// The same for backend openai, read when LLM_BASE_URL is unset
     #[arg(long, env = "OPENAI_BASE_URL", value_name = "URL", hide_env_values = true)]
     pub openai_base_url: Option<Secret>,
+    /// Longest time for an answer of the remote model, in milliseconds [default: 60000]
+    #[arg(long, env = "LLM_TIMEOUT_MS", value_name = "MS")]
+    pub llm_timeout_ms: Option<String>,
+    /// Longest time until its answer begins, and between two pieces of it [default: 20000]
+    #[arg(long, env = "LLM_FIRST_TOKEN_MS", value_name = "MS")]
+    pub llm_first_token_ms: Option<String>,
+    /// When the remote model fails before it has said anything: error, or extractive to quote the best sentences [default: error]
+    #[arg(long, env = "LLM_ON_FAILURE", value_name = "NAME")]
+    pub llm_on_failure: Option<String>,
+    /// Most tokens of prompt and answer with backend local; models made for less have less [default: 4096]
+    #[arg(long, env = "LLM_CONTEXT", value_name = "TOKENS")]
+    pub llm_context: Option<String>,
+    /// Threads of the local model [default: as many as cores]
+    #[arg(long, env = "LLM_THREADS", value_name = "N")]
+    pub llm_threads: Option<String>,
+    /// Questions that may wait while the local model answers one [default: 8]
+    #[arg(long, env = "LLM_QUEUE", value_name = "N")]
+    pub llm_queue: Option<String>,
+    /// How freely the local model chooses its words, 0 to 2 [default: 0.1]
+    #[arg(long, env = "LLM_TEMPERATURE", value_name = "X")]
+    pub llm_temperature: Option<String>,
+    /// Share of the likeliest words that the local model chooses from [default: 0.95]
+    #[arg(long, env = "LLM_TOP_P", value_name = "X")]
+    pub llm_top_p: Option<String>,
+    /// Seed of the local model's choices [default: 0]
+    #[arg(long, env = "LLM_SEED", value_name = "N")]
+    pub llm_seed: Option<String>,
     /// Key for backend groq
     #[arg(long, env = "GROQ_API_KEY", value_name = "KEY", hide_env_values = true)]
     pub groq_api_key: Option<Secret>,

@@ -2,19 +2,36 @@
 
 use clap::Args;
 
+use crate::config::Secret;
+
 /// Vectors of nodes and queries.
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Embedding")]
 pub struct EmbeddingOptions {
-    /// Embedder; sentence-transformers is the one compiled in [default: sentence-transformers]
+    /// Embedder: sentence-transformers (in this process), openai or ollama [default: sentence-transformers]
     #[arg(long, env = "EMBEDDING_BACKEND", value_name = "NAME")]
     pub embedding_backend: Option<String>,
-    /// Model [default: all-MiniLM-L6-v2]
+    /// Model: all-MiniLM-L6-v2 (compiled in), the path of a model's folder, or its name at the service [default: all-MiniLM-L6-v2, text-embedding-3-small, nomic-embed-text]
     #[arg(long, env = "EMBEDDING_MODEL", value_name = "NAME")]
     pub embedding_model: Option<String>,
+    /// Address of the service; openai falls back to OPENAI_BASE_URL [default: its public one, http://127.0.0.1:11434 for ollama]
+    #[arg(long, env = "EMBEDDING_BASE_URL", value_name = "URL", hide_env_values = true)]
+    pub embedding_base_url: Option<Secret>,
+    /// Numbers in a vector of the service's model [default: what the model is known to have]
+    #[arg(long, env = "EMBEDDING_DIMENSIONS", value_name = "N")]
+    pub embedding_dimensions: Option<String>,
+    /// Most tokens a day the service may take, counted since the start, 0 = no limit [default: 0]
+    #[arg(long, env = "EMBEDDING_TOKEN_BUDGET", value_name = "N")]
+    pub embedding_token_budget: Option<String>,
+    /// Longest time for a request to the service, in milliseconds [default: 30000]
+    #[arg(long, env = "EMBEDDING_TIMEOUT_MS", value_name = "MS")]
+    pub embedding_timeout_ms: Option<String>,
     /// Arithmetic: f32 (exact) or auto (the fastest this processor has) [default: auto]
     #[arg(long, env = "EMBEDDING_PRECISION", value_name = "NAME")]
     pub embedding_precision: Option<String>,
+    /// Instructions: amx, avx512vnni, avx2 or portable [default: the best this processor has]
+    #[arg(long = "cpu", env = "ACTIVEKG_CPU", value_name = "NAME", hide_short_help = true)]
+    pub cpu: Option<String>,
     /// Answer creates before the node is embedded [default: false]
     #[arg(long, env = "EMBEDDING_ASYNC", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub embedding_async: Option<String>,
@@ -33,6 +50,18 @@ pub struct EmbeddingOptions {
     /// Text beyond the model's window: first = not embedded [default: first]
     #[arg(long, env = "EMBEDDING_WINDOWS", value_name = "NAME")]
     pub embedding_windows: Option<String>,
+    /// Queries whose vectors are kept in memory, 0 = none [default: 4096]
+    #[arg(long, env = "EMBEDDING_CACHE_SIZE", value_name = "N")]
+    pub embedding_cache_size: Option<String>,
+    /// How long they are kept, in seconds, 0 = until there is no room [default: 3600]
+    #[arg(long, env = "EMBEDDING_CACHE_TTL", value_name = "SECONDS")]
+    pub embedding_cache_ttl: Option<String>,
+    /// Texts in line for the model: more queries are refused, more texts of jobs wait [default: 1024]
+    #[arg(long, env = "EMBEDDING_QUEUE_TEXTS", value_name = "N")]
+    pub embedding_queue_texts: Option<String>,
+    /// Threads that embed, 0 = one for each core [default: 0]
+    #[arg(long, env = "EMBEDDING_THREADS", value_name = "N")]
+    pub embedding_threads: Option<String>,
     /// Embed nodes as they are created [default: true]
     #[arg(long, env = "AUTO_EMBED_ON_CREATE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub auto_embed_on_create: Option<String>,

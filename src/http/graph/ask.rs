@@ -86,6 +86,9 @@ fn question(body: AskRequest) -> Question {
 
 /// Adds an answer to the metrics.
 fn count(metrics: &AskMetrics, answer: &Answer, started: Instant) {
+    if matches!(&answer.outcome, Outcome::Answered(report) if report.stood_in) {
+        metrics.stood_in();
+    }
     metrics.ended(&AskOutcome {
         score_type: answer.outcome.score_type().as_str(),
         gating_score: answer.outcome.gating_score(),
@@ -188,6 +191,8 @@ fn figures(report: &Report, cited: usize) -> Map<String, Value> {
         classes,
         must_have_terms,
         structured,
+        route,
+        stood_in: _,
         term_gating,
     } = report;
     let mut figures = object([
@@ -201,9 +206,8 @@ fn figures(report: &Report, cited: usize) -> Map<String, Value> {
         ("gating_score_type", json!(score_type.as_str())),
         ("first_citation_idx", json!(first_cited)),
         ("citation_at_1_precision", json!(if *first_cited == Some(0) { 1.0 } else { 0.0 })),
-        // One writer answers everything.
-        ("llm_path", json!("fallback")),
-        ("routing_reason", json!("hybrid_disabled")),
+        ("llm_path", json!(route.path)),
+        ("routing_reason", json!(route.reason)),
         ("intent_detected", json!(intent)),
         ("intent_type", json!(intent)),
         ("classes_filter", json!(classes)),

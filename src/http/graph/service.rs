@@ -28,7 +28,7 @@ pub(super) async fn health(State(app): State<App>) -> Reply<Value> {
         "uptime_seconds": app.started.elapsed().as_secs_f64(),
         "components": { "db": { "status": store } },
         "llm_backend": writer.as_ref().map(|writer| writer.backend),
-        "llm_model": writer.as_ref().and_then(|writer| writer.model),
+        "llm_model": writer.as_ref().and_then(|writer| writer.model.as_deref()),
     }))
 }
 

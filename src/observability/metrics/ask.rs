@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramVec, IntCounterVec};
+use prometheus::{Counter, Histogram, HistogramVec, IntCounterVec};
 use serde_json::{Map, Value};
 
 use super::register::{Register, sum};
@@ -18,6 +18,7 @@ pub struct AskMetrics {
     rejections: IntCounterVec,
     latency: HistogramVec,
     first_chunk: Histogram,
+    stand_ins: Counter,
 }
 
 /// Why a question got no answer.
@@ -100,6 +101,10 @@ impl AskMetrics {
             "Time to the first token of a streamed answer",
             &[0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0],
         )?;
+        let stand_ins = register.counter(
+            "activekg_ask_stand_ins_total",
+            "Answers quoted from the sources because the model that should have written them failed",
+        )?;
         for score_type in SCORE_TYPES {
             for rejected in ["false", "true"] {
                 requests.with_label_values(&[score_type, rejected]);
@@ -120,6 +125,7 @@ impl AskMetrics {
             rejections,
             latency,
             first_chunk,
+            stand_ins,
         })
     }
 
@@ -145,6 +151,11 @@ impl AskMetrics {
     /// A streamed answer showed its first token.
     pub fn first_chunk(&self, latency: Duration) {
         self.first_chunk.observe(latency.as_secs_f64());
+    }
+
+    /// Another writer had to write an answer.
+    pub fn stood_in(&self) {
+        self.stand_ins.inc();
     }
 
     pub(super) fn json(&self, counters: &mut Map<String, Value>) {

@@ -39,21 +39,34 @@ pub(super) fn histogram(
     help: &str,
     values: &activekg_storage::Histogram,
 ) -> MetricFamily {
-    let mut cumulative = 0;
-    let buckets = values.bounds.iter().zip(&values.counts).map(|(bound, count)| {
-        cumulative += count;
-        let mut bucket = Bucket::default();
-        bucket.set_upper_bound(*bound);
-        bucket.set_cumulative_count(cumulative);
-        bucket
+    histograms(name, help, &[(&[], values)])
+}
+
+/// A family of histograms: the labels and the values of each.
+pub(super) fn histograms(
+    name: &str,
+    help: &str,
+    samples: &[(&[(&str, &str)], &activekg_storage::Histogram)],
+) -> MetricFamily {
+    let metrics = samples.iter().map(|(labels, values)| {
+        let mut cumulative = 0;
+        let buckets = values.bounds.iter().zip(&values.counts).map(|(bound, count)| {
+            cumulative += count;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(cumulative);
+            bucket
+        });
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(values.count());
+        histogram.set_sample_sum(values.sum);
+        let mut metric = Metric::default();
+        metric.set_label(pairs(labels));
+        metric.set_histogram(histogram);
+        metric
     });
-    let mut histogram = Histogram::default();
-    histogram.set_bucket(buckets.collect());
-    histogram.set_sample_count(values.count());
-    histogram.set_sample_sum(values.sum);
-    let mut metric = Metric::default();
-    metric.set_histogram(histogram);
-    family(name, help, MetricType::HISTOGRAM, vec![metric])
+    family(name, help, MetricType::HISTOGRAM, metrics.collect())
 }
 
 fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
+use crate::embedding::{EmbedderOptions, Encoder, Precision};
 
 const STARTED: UnixMicros = UnixMicros(1_770_112_800_123_456);
 
@@ -289,4 +290,30 @@ fn a_scrape_shows_what_the_store_does() {
     // A scrape after the store is closed shows the rest.
     drop(store);
     assert!(metrics.prometheus_text().contains("activekg_ask_requests_total"));
+}
+
+#[test]
+fn the_embedder_is_measured_from_the_start() {
+    let encoder = Encoder::built_in(Precision::Auto).unwrap();
+    let options = EmbedderOptions { threads: 1, ..EmbedderOptions::default() };
+    let embedder = Embedder::start(encoder, options).unwrap();
+    let text = metrics().with_embedder(embedder).prometheus_text();
+    for series in [
+        "activekg_embedding_texts_total{kind=\"query\"}",
+        "activekg_embedding_tokens_total{kind=\"text\"}",
+        "activekg_embedding_failed_total{kind=\"text\"}",
+        "activekg_embedding_refused_total",
+        "activekg_embedding_waiting{kind=\"query\"}",
+        "activekg_embedding_queue_seconds_bucket{kind=\"query\",le=\"0.002\"}",
+        "activekg_embedding_queue_seconds_count{kind=\"text\"}",
+        "activekg_embedding_batch_size_sum{kind=\"text\"}",
+        "activekg_embedding_cache_requests_total{result=\"hit\"}",
+        "activekg_embedding_cache_evictions_total{reason=\"age\"}",
+        "activekg_embedding_cache_entries",
+    ] {
+        assert_eq!(value(&text, series), Some(0.0), "{series}");
+    }
+    let types = types(&text);
+    assert_eq!(types["activekg_embedding_batch_size"], "histogram");
+    assert_eq!(types["activekg_embedding_cache_entries"], "gauge");
 }

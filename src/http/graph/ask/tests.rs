@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ask::answer::{GatingScore, TermGating};
+use crate::llm::Route;
 
 const FIT: Fit =
     Fit { top: 0.033, top_vector: 0.58, max_vector: 0.6, score_type: GatingScore::RrfFused };
@@ -23,6 +24,8 @@ fn answered() -> Answer {
         intent: Some("entity_job"),
         classes: Some(&["Job"]),
         must_have_terms: vec!["sre"],
+        route: Route::only(),
+        stood_in: false,
         structured: 0,
         term_gating: Some(TermGating { before: 5, after: 2, relaxed: false }),
     };

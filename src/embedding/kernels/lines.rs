@@ -1,0 +1,57 @@
+//! Memory in whole cache lines, which is how the kernels read weights and rows of 16-bit
+//! numbers.
+
+/// A cache line.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::embedding) struct Line(pub(in crate::embedding) [u8; Line::BYTES]);
+
+impl Line {
+    pub(in crate::embedding) const BYTES: usize = 64;
+    /// Floats in a line.
+    pub(in crate::embedding) const FLOATS: usize = Self::BYTES / 4;
+    /// 16-bit numbers in a line.
+    pub(in crate::embedding) const HALVES: usize = Self::BYTES / 2;
+    pub(in crate::embedding) const ZERO: Self = Self([0; Self::BYTES]);
+}
+
+/// The lines as 16-bit numbers.
+#[cfg(test)]
+pub(in crate::embedding) fn halves(lines: &[Line]) -> &[u16] {
+    // SAFETY: a line is 32 numbers, aligned more than enough, and any bits are one.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * Line::HALVES) }
+}
+
+/// The lines as 16-bit numbers, to be written.
+pub(in crate::embedding) fn halves_mut(lines: &mut [Line]) -> &mut [u16] {
+    // SAFETY: as above; any numbers are a line, and the borrow is exclusive.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * Line::HALVES) }
+}
+
+/// The lines as 32-bit numbers, to be written.
+pub(in crate::embedding) fn words_mut(lines: &mut [Line]) -> &mut [u32] {
+    // SAFETY: a line is 16 numbers, aligned more than enough, any bits are one, and the borrow is
+    // exclusive.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * Line::FLOATS) }
+}
+
+/// The lines as floats.
+pub(in crate::embedding) fn floats(lines: &[Line]) -> &[f32] {
+    // SAFETY: a line is 16 floats, aligned more than enough, and any bits are a float.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * Line::FLOATS) }
+}
+
+/// [`floats`], to be written.
+pub(in crate::embedding) fn floats_mut(lines: &mut [Line]) -> &mut [f32] {
+    // SAFETY: as above; any floats are a line, and the borrow is exclusive.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * Line::FLOATS) }
+}
+
+/// The first `len` of `buffer`, which grows if it has to and never shrinks: what the buffers of a
+/// forward pass are made of. What stood there before still does.
+pub(in crate::embedding) fn lend<T: Copy>(buffer: &mut Vec<T>, len: usize, blank: T) -> &mut [T] {
+    if buffer.len() < len {
+        buffer.resize(len, blank);
+    }
+    &mut buffer[..len]
+}

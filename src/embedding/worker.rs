@@ -1,0 +1,205 @@
+//! What the service's threads do: take a slice of work, compute it, answer.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use activekg_storage::ids::TenantId;
+
+use super::batcher::lock;
+use super::cache::QueryCache;
+use super::encoder::Encoder;
+use super::queue::{Queue, Request, Slice};
+use super::stats::{Counters, EmbedderStats};
+use super::{EmbedError, ModelInfo};
+
+/// What the threads compute with. Not changed by use, so that a panic leaves nothing half done.
+pub(super) trait Model: Send + Sync + 'static {
+    fn info(&self) -> &ModelInfo;
+    /// The word pieces of a text, as many as the model reads.
+    fn tokenize(&self, text: &str) -> Result<Vec<u32>, EmbedError>;
+    /// A vector for each text.
+    fn forward(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, EmbedError>;
+}
+
+impl Model for Encoder {
+    fn info(&self) -> &ModelInfo {
+        self.model()
+    }
+
+    fn tokenize(&self, text: &str) -> Result<Vec<u32>, EmbedError> {
+        self.tokenize(text)
+    }
+
+    fn forward(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        self.forward(texts)
+    }
+}
+
+/// What a thread takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Queries, and texts of jobs while there are none.
+    All,
+    /// Only queries.
+    Queries,
+}
+
+/// What the handles and the threads share.
+pub(super) struct Shared {
+    pub(super) model: Box<dyn Model>,
+    pub(super) cache: QueryCache,
+    pub(super) queue: Mutex<Queue>,
+    pub(super) queue_len: usize,
+    n_threads: usize,
+    arrived: Condvar,
+    queries: Counters,
+    texts: Counters,
+    refused: AtomicU64,
+}
+
+impl Shared {
+    /// `n_threads` are those in [`Lane::All`].
+    pub(super) fn new(
+        model: Box<dyn Model>,
+        cache: QueryCache,
+        queue_len: usize,
+        n_threads: usize,
+    ) -> Self {
+        let queue = Queue::new(queue_len, model.info().max_tokens);
+        Self {
+            model,
+            cache,
+            queue: Mutex::new(queue),
+            queue_len,
+            n_threads,
+            arrived: Condvar::new(),
+            queries: Counters::new(),
+            texts: Counters::new(),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn push_query(&self, request: Request) -> Result<(), EmbedError> {
+        let pushed = lock(&self.queue).push_query(request);
+        match &pushed {
+            Ok(()) => self.arrived.notify_one(),
+            Err(EmbedError::Busy) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => {}
+        }
+        pushed
+    }
+
+    pub(super) fn push_texts(
+        &self,
+        tenant: &TenantId,
+        requests: Vec<Request>,
+    ) -> Result<(), EmbedError> {
+        lock(&self.queue).push_texts(tenant, requests)?;
+        self.arrived.notify_all();
+        Ok(())
+    }
+
+    pub(super) fn stop(&self) {
+        lock(&self.queue).close();
+        self.arrived.notify_all();
+    }
+
+    pub(super) fn stats(&self) -> EmbedderStats {
+        let (queries, texts) = lock(&self.queue).len();
+        EmbedderStats {
+            queries: self.queries.read(queries),
+            texts: self.texts.read(texts),
+            refused: self.refused.load(Ordering::Relaxed),
+            cache: self.cache.stats(),
+        }
+    }
+
+    /// A thread's life.
+    pub(super) fn work(&self, lane: Lane) {
+        loop {
+            let mut queue = lock(&self.queue);
+            let slice = loop {
+                if queue.is_closed() {
+                    return;
+                }
+                let slice = match lane {
+                    Lane::All => queue.take(self.n_threads),
+                    Lane::Queries => queue.take_queries(self.n_threads),
+                };
+                if let Some(slice) = slice {
+                    break slice;
+                }
+                queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            };
+            drop(queue);
+            match slice {
+                Slice::Queries(requests) => self.answer(requests, &self.queries),
+                Slice::Texts(requests) => self.answer(requests, &self.texts),
+            }
+        }
+    }
+
+    fn answer(&self, requests: Vec<Request>, counters: &Counters) {
+        let mut replies = Vec::with_capacity(requests.len());
+        let mut tokens = Vec::with_capacity(requests.len());
+        for Request { text, since, reply } in requests {
+            counters.taken(since.elapsed());
+            match unpanicked(|| self.model.tokenize(&text)) {
+                Ok(pieces) => {
+                    tokens.push(pieces);
+                    replies.push(reply);
+                }
+                Err(error) => {
+                    counters.failed();
+                    // Nobody to tell if the caller has gone; the same below.
+                    drop(reply.send(Err(error)));
+                }
+            }
+        }
+        let texts: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+        // One bad text spoils the slice: the others are computed again without it.
+        let together = self.vectors(&texts, counters);
+        let alone = together.is_err() && texts.len() > 1;
+        let mut together = together.map(Vec::into_iter);
+        for (reply, text) in replies.into_iter().zip(texts) {
+            let vector = match &mut together {
+                Ok(vectors) => vectors.next().ok_or_else(Self::too_few),
+                Err(_) if alone && reply.is_closed() => continue,
+                Err(_) if alone => self
+                    .vectors(&[text], counters)
+                    .and_then(|mut vectors| vectors.pop().ok_or_else(Self::too_few)),
+                Err(error) => Err(error.clone()),
+            };
+            if vector.is_err() {
+                counters.failed();
+            }
+            drop(reply.send(vector));
+        }
+    }
+
+    /// As many vectors as there are texts.
+    fn vectors(&self, texts: &[&[u32]], counters: &Counters) -> Result<Vec<Vec<f32>>, EmbedError> {
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let vectors = unpanicked(|| self.model.forward(texts))?;
+        if vectors.len() != texts.len() {
+            return Err(Self::too_few());
+        }
+        counters.computed(texts.len(), texts.iter().map(|text| text.len()).sum());
+        Ok(vectors)
+    }
+
+    fn too_few() -> EmbedError {
+        EmbedError::Failed("the model made another number of vectors than of texts".to_owned())
+    }
+}
+
+/// A panic as an error, so that it costs the texts at hand and not the thread.
+fn unpanicked<T>(work: impl FnOnce() -> Result<T, EmbedError>) -> Result<T, EmbedError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(EmbedError::Failed("the model panicked".to_owned())))
+}
