@@ -10,6 +10,7 @@
 
 mod manifest;
 mod name;
+mod open;
 mod source;
 
 use std::fs::{self, File, TryLockError};
@@ -21,6 +22,7 @@ use tempfile::TempDir;
 
 pub use manifest::{Kept, Kind, Part};
 pub use name::{BadName, ModelName};
+pub(crate) use open::{options, prepare};
 
 use manifest::Manifest;
 use source::Source;

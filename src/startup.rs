@@ -33,6 +33,7 @@ use crate::graph::{self, FreeSpace, Graph};
 use crate::http::starting::Starting;
 use crate::jobs::{EmbeddingWorker, Scrubber, Settlements, Supervisor, TextSweep};
 use crate::llm::{Extractive, Writers, local_writer};
+use crate::models::{self, Library};
 use crate::observability::metrics::{Metrics, StoreMetrics};
 use crate::queues::{self, Queues};
 use crate::search::fuse::VECTOR_WEIGHT;
@@ -105,7 +106,8 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
 
     let metrics = Metrics::new(Registry::new(), clock.now()).context("register metrics")?;
     // The model and the store are read at the same time.
-    let embedder = model::prepare(&config, &metrics.upstream, &clock).await?;
+    let library = Library::of(&config.store.data_dir);
+    let embedder = models::prepare(&config.embedding, &library, &metrics.upstream, &clock).await?;
     let vectors = embedder.info().clone();
     let data_dir = config.store.data_dir.clone();
     let opened = tokio::task::spawn_blocking({
@@ -114,7 +116,7 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
     });
     let Opened { store, keys, indexes, followed, scratch } =
         opened.await.context("open the data directory")??;
-    let embedder = embedder.start(model::options(&config)).await?;
+    let embedder = embedder.start(models::options(&config.embedding)).await?;
 
     let indexes = Arc::new(indexes);
     let indexer = Indexer::start(store.clone(), indexes.clone(), followed, clock.clone())
