@@ -14,6 +14,7 @@ use crate::backup::Backups;
 use crate::config::Config;
 use crate::embedding::Embedder;
 use crate::graph::Graph;
+use crate::models::ModelChanges;
 use crate::observability::metrics::Metrics;
 use crate::queues::Queues;
 use crate::search::{Search, State};
@@ -34,6 +35,8 @@ pub struct App {
     pub ask: Ask,
     /// Text to vectors.
     pub embedder: Embedder,
+    /// Changes of the model behind that.
+    pub models: ModelChanges,
     /// Who a token is.
     pub authenticator: Arc<Authenticator>,
     /// The keys that seal secrets; `None` if none is set and none could be made.

@@ -25,7 +25,7 @@ pub use answers::{Ask, FastRoute, Llm, LlmService, RemoteLlm, Route};
 pub use auth::{Auth, AuthzMode, Jwt, JwtAlgorithm, JwtKey};
 pub use backup::{Backup, Place};
 pub use embedding::{
-    Cpu, Embedding, EmbeddingProtocol, EmbeddingSource, Precision, RemoteEmbedding,
+    Cpu, Embedding, EmbeddingProtocol, EmbeddingSource, ModelChoice, Precision, RemoteEmbedding,
 };
 pub(crate) use keys::read_key;
 pub use keys::{Keys, KeysError};

@@ -32,7 +32,7 @@ pub use encoder::Encoder;
 pub use kernels::{Isa, UnknownIsa};
 pub use model::{EncoderOptions, ModelInfo, Precision, UnknownPrecision};
 pub use remote::{Dialect, Provider, ProviderOptions};
-pub use service::Embedder;
+pub use service::{Embedder, FixedEmbedder};
 pub use stats::{CacheStats, EmbedderStats, KindStats};
 
 use crate::upstream::UpstreamError;

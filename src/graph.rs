@@ -4,19 +4,23 @@
 //! causes, so the three can never disagree. Every function over tenant data takes the tenant or
 //! the [`View`] of the caller, and the store's keys begin with it.
 
+mod change;
 mod counts;
 mod create;
 mod delete;
 mod edge;
 mod embedded;
 mod event;
+mod fill;
 mod history;
 mod jobs;
 mod lineage;
 mod node;
 mod read;
 mod requeue;
+mod sample;
 mod settle;
+mod slots;
 mod space;
 mod stats;
 mod sweep;
@@ -30,18 +34,22 @@ use activekg_storage::ids::NodeId;
 use activekg_storage::time::Clock;
 use activekg_storage::{StorageError, Store};
 
+pub use change::ChangeError;
 pub(crate) use counts::listed;
 pub use counts::{WrongCounter, recount, wrong_counters};
 pub use create::{Created, NewNode, NodeOutcome};
 pub use edge::NewEdge;
 pub use embedded::{Embedded, Embedding, NoText, QUEUE, Work};
 pub use event::{Event, EventQuery};
+pub use fill::{Fill, Missing, Todo};
 pub use history::HistoryEntry;
 pub use jobs::{JOB_PURGED, job_item, jobs_purged, jobs_replayed};
 pub use lineage::{Ancestor, MAX_DEPTH};
 pub use node::{DELETED_CLASS, Node, Object, Trigger};
 pub use read::{NodeFilter, Page};
 pub use requeue::{REQUEUE_MAX, Requeue, Requeued};
+pub use sample::SampledQuery;
+pub use settle::MadeBy;
 pub use space::FreeSpace;
 pub use stats::{EmbeddingStats, SanityStats, StatusCounts};
 pub use sweep::Sweep;

@@ -8,6 +8,8 @@
 //! A model that is here goes by its name wherever a setting wants one. A folder appears whole or
 //! not at all: it is made under another name, synced, and renamed.
 
+mod change;
+mod compare;
 mod manifest;
 mod name;
 mod open;
@@ -20,6 +22,9 @@ use std::path::{Path, PathBuf};
 use activekg_storage::time::UnixMicros;
 use tempfile::TempDir;
 
+pub use change::{ChangeStatus, Error as ChangeError, ModelChanges, Parts, Phase, Served, Status};
+pub(crate) use change::{choice_of, named_by};
+pub use compare::{Comparison, Queries, SAMPLE_MAX, Side};
 pub use manifest::{Kept, Kind, Part};
 pub use name::{BadName, ModelName};
 pub(crate) use open::{options, prepare};

@@ -14,7 +14,7 @@ mod indexes;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use activekg_index::{Hit, IdSet, IndexError, Metric, TextQuery, VectorQuery};
+use activekg_index::{Hit, IdSet, IndexError, Metric, TextQuery, VectorQuery, VectorSet};
 use activekg_storage::ids::{NodeId, TenantId};
 use activekg_storage::tables::graph::NODES;
 use activekg_storage::time::{Clock, UnixMicros};
@@ -214,11 +214,6 @@ impl Search {
         &self.freshness
     }
 
-    /// The indexes themselves, for their sizes and states.
-    pub fn indexes(&self) -> &Indexes {
-        &self.indexes
-    }
-
     /// The best nodes that `view` may see. What was answered as written before the call is
     /// found by it: by words always, by meaning as soon as it is embedded.
     ///
@@ -228,11 +223,11 @@ impl Search {
     pub async fn find(&self, view: &View, request: Request) -> Result<Found, Error> {
         let now_at = self.store.last_seq();
         let by_words = request.mode != Mode::Vector || !request.filter.is_empty();
-        let vector = if request.mode == Mode::Text && request.min_similarity.is_none() {
+        let place = if request.mode == Mode::Text && request.min_similarity.is_none() {
             None
         } else {
             self.freshness.vectors(now_at).await;
-            Some(self.embedder.query(&request.query).await?)
+            Some(self.place(&request.query).await?)
         };
         if by_words {
             self.freshness.text(now_at).await;
@@ -240,10 +235,36 @@ impl Search {
         let (search, view) = (self.clone(), view.clone());
         tokio::task::spawn_blocking(move || {
             let tx = search.store.read()?;
-            Looking::new(&search, &tx, &view, &request, vector.as_deref())?.run()
+            Looking::new(&search, &tx, &view, &request, place)?.run()
         })
         .await
         .map_err(|_| Error::Interrupted)?
+    }
+
+    /// Where a query is among the vectors of the model that serves now.
+    async fn place(&self, query: &str) -> Result<Place, Error> {
+        loop {
+            // The model and its vectors must be of one slot, whatever is changed meanwhile.
+            let embedder = self.embedder.fixed();
+            let vector = embedder.query(query).await?;
+            if let Some(vectors) = self.indexes.vectors(embedder.slot()) {
+                return Ok(Place { vector, vectors });
+            }
+            // That model has been dropped since.
+            if Arc::ptr_eq(&embedder, &self.embedder.fixed()) {
+                return Err(Error::Interrupted);
+            }
+        }
+    }
+
+    /// Whether searches by meaning go through a graph.
+    pub fn graph_is_ready(&self) -> bool {
+        self.indexes.graph_is_ready(self.embedder.fixed().slot())
+    }
+
+    /// How far the building of that graph is, while one is being built.
+    pub fn graph_progress(&self) -> Option<(usize, usize)> {
+        self.indexes.graph_progress(self.embedder.fixed().slot())
     }
 
     /// The scores by words of `among`, best first; those without a word of the query are left
@@ -277,12 +298,18 @@ impl Search {
     }
 }
 
+/// A query among vectors.
+struct Place {
+    vector: Arc<[f32]>,
+    vectors: Arc<VectorSet>,
+}
+
 /// One search under way, on one snapshot of the store.
 struct Looking<'a> {
     search: &'a Search,
     tx: &'a ReadTx,
     request: &'a Request,
-    vector: Option<&'a [f32]>,
+    place: Option<Place>,
     owners: Vec<TenantId>,
     /// The ids that may pass the filter, if it narrows anything.
     among: Option<IdSet>,
@@ -295,14 +322,14 @@ impl<'a> Looking<'a> {
         tx: &'a ReadTx,
         view: &View,
         request: &'a Request,
-        vector: Option<&'a [f32]>,
+        place: Option<Place>,
     ) -> Result<Self, Error> {
         let owners = view.owners();
         let facts = facts::required(&request.filter);
         let tenants: Vec<&str> = owners.iter().map(TenantId::as_str).collect();
         let among = search.indexes.text.candidates(&tenants, &facts)?;
         let among = among.map(|ids| ids.into_iter().collect());
-        Ok(Self { search, tx, request, vector, owners, among, facts })
+        Ok(Self { search, tx, request, place, owners, among, facts })
     }
 
     fn run(&self) -> Result<Found, Error> {
@@ -389,18 +416,18 @@ impl<'a> Looking<'a> {
 
     /// The similarity of one node to the query, if it has a vector.
     fn similarity(&self, id: NodeId) -> Option<f64> {
-        let score = self.search.indexes.vectors.score(self.vector?, id.as_u128())?;
-        Some(f64::from(score))
+        let Place { vector, vectors } = self.place.as_ref()?;
+        Some(f64::from(vectors.score(vector, id.as_u128())?))
     }
 
     /// The `wanted` nearest nodes that pass.
     fn nearest(&self, wanted: usize) -> Result<Vec<(Hit, Node)>, Error> {
-        let Some(vector) = self.vector else { return Ok(Vec::new()) };
+        let Some(Place { vector, vectors }) = &self.place else { return Ok(Vec::new()) };
         let tenants: Vec<&str> = self.owners.iter().map(TenantId::as_str).collect();
         self.deepening(wanted, |k| {
             let among = self.among.as_ref();
             let query = VectorQuery { vector, k, tenants: &tenants, among, ef: None };
-            self.search.indexes.vectors.search(&query)
+            vectors.search(&query)
         })
     }
 

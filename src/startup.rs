@@ -26,14 +26,14 @@ use crate::app::App;
 use crate::ask::{self, Ask};
 use crate::auth::Authenticator;
 use crate::backup::{self, Backups, Schedule};
-use crate::config::{self, Config, Distance};
+use crate::config::{self, Config, Distance, EmbeddingSource};
 use crate::connectors::keyring;
-use crate::embedding::ModelInfo;
+use crate::embedding::{Embedder, ModelInfo};
 use crate::graph::{self, FreeSpace, Graph};
 use crate::http::starting::Starting;
 use crate::jobs::{EmbeddingWorker, Scrubber, Settlements, Supervisor, TextSweep};
 use crate::llm::{Extractive, Writers, local_writer};
-use crate::models::{self, Library};
+use crate::models::{self, Library, ModelChanges};
 use crate::observability::metrics::{Metrics, StoreMetrics};
 use crate::queues::{self, Queues};
 use crate::search::fuse::VECTOR_WEIGHT;
@@ -101,22 +101,41 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
     let service = starting.router().into_make_service_with_connect_info::<SocketAddr>();
     let http = axum::serve(listener, service).with_graceful_shutdown(until);
     let http = tokio::spawn(async move { http.await });
-    let config = Arc::new(config);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 
     let metrics = Metrics::new(Registry::new(), clock.now()).context("register metrics")?;
-    // The model and the store are read at the same time.
     let library = Library::of(&config.store.data_dir);
-    let embedder = models::prepare(&config.embedding, &library, &metrics.upstream, &clock).await?;
-    let vectors = embedder.info().clone();
-    let data_dir = config.store.data_dir.clone();
+    let prepare = async |settings: &config::Embedding| {
+        models::prepare(settings, &library, &metrics.upstream, &clock).await
+    };
+    // The model and the store are read at the same time, where the model is sure to be there.
+    let early = match config.embedding.source {
+        EmbeddingSource::BuiltIn => Some(prepare(&config.embedding).await?),
+        _ => None,
+    };
     let opened = tokio::task::spawn_blocking({
         let (config, starting) = (config.clone(), starting.clone());
-        move || open(&data_dir, &config, &vectors, &starting)
+        move || open(&config, &starting)
     });
-    let Opened { store, keys, indexes, followed, scratch } =
+    let Opened { store, keys, serving, scratch } =
         opened.await.context("open the data directory")??;
-    let embedder = embedder.start(models::options(&config.embedding)).await?;
+    let embedder = match early {
+        Some(early) if serving.is_configured => early,
+        _ => prepare(&serving.settings).await?,
+    };
+    serving.check(embedder.info())?;
+    let vectors = vector_options(&config, embedder.info());
+    let opened = tokio::task::spawn_blocking({
+        let scratch = scratch.as_ref().map(|scratch| scratch.path().to_owned());
+        let place = scratch.unwrap_or_else(|| config.store.data_dir.clone()).join("index");
+        let slots = serving.slots(vectors);
+        move || Indexes::open(&place, &slots)
+    });
+    let opened = opened.await.context("open the indexes")?;
+    let (indexes, followed) = opened.context("open the indexes")?;
+    let embedder = embedder.start(models::options(&serving.settings), serving.slot).await?;
+    let embedder = Embedder::from(embedder);
+    let config = Arc::new(config);
 
     let indexes = Arc::new(indexes);
     let indexer = Indexer::start(store.clone(), indexes.clone(), followed, clock.clone())
@@ -135,7 +154,7 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
     }
     let search = Search::new(
         store.clone(),
-        indexes,
+        indexes.clone(),
         indexer.freshness(),
         embedder.clone(),
         search_settings(&config.search),
@@ -153,8 +172,20 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         .context("set up the writer of answers")?;
     let settings = ask::Settings::new(&config.ask);
     let ask = Ask::new(graph.clone(), search.clone(), writers, settings, clock.clone());
+    let works = config.background.embedding_worker && writable;
+    let changes = ModelChanges::new(models::Parts {
+        graph: graph.clone(),
+        embedder: embedder.clone(),
+        indexes,
+        vectors,
+        settings: serving.settings,
+        library: library.clone(),
+        upstream: metrics.upstream.clone(),
+        clock: clock.clone(),
+        works,
+    });
     let supervisor = Supervisor::default();
-    if config.background.embedding_worker && writable {
+    if works {
         let worker = EmbeddingWorker::new(graph.clone(), embedder.clone(), settlements);
         for _ in 0..EMBEDDING_WORKERS {
             let worker = worker.clone();
@@ -162,6 +193,8 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         }
         let sweep = TextSweep::new(graph.clone());
         supervisor.run("text_sweep", move |stop| sweep.clone().run(stop));
+        let changes = changes.clone();
+        supervisor.run("model_change", move |stop| changes.clone().run(stop));
     }
     if let Some(every) = config.store.scrub_interval {
         let scrubber = Scrubber::new(store.clone(), metrics.clone(), clock.clone(), every);
@@ -183,6 +216,7 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         search,
         ask,
         embedder,
+        models: changes,
         queues: Queues::new(store.clone(), clock.clone()),
         metrics,
         clock,
@@ -281,41 +315,33 @@ fn admin_socket(
     }
 }
 
-/// What was in the data directory.
+/// What was in the data directory, but for the indexes.
 struct Opened {
     store: Arc<Store>,
     keys: Option<KeyRing>,
-    indexes: Indexes,
-    followed: search::Opened,
+    serving: model::Serving,
+    /// A folder for the indexes where nothing can be written, for as long as this lasts.
     scratch: Option<TempDir>,
 }
 
-/// Opens everything in the data directory.
-fn open(
-    dir: &Path,
-    config: &Config,
-    model: &ModelInfo,
-    starting: &Starting,
-) -> anyhow::Result<Opened> {
+/// Opens the data directory.
+fn open(config: &Config, starting: &Starting) -> anyhow::Result<Opened> {
+    let dir = &config.store.data_dir;
     std::fs::create_dir_all(dir)
-        .map_err(|source| OpenError::NotWritable { path: dir.to_owned(), source })?;
+        .map_err(|source| OpenError::NotWritable { path: dir.clone(), source })?;
     let told = starting.clone();
     let recovery = Recovery::told(move |done| {
         told.recovering(done);
         info!("recovering the store: {:.0} %", done * 100.0);
     });
     let store = Arc::new(Store::open(dir, StoreOptions { recovery, ..StoreOptions::default() })?);
-    model::refuse_others(&store, model)?;
+    let serving = model::choose(&store, &config.embedding)?;
     let keys = keyring::load(&config.keys, dir, &store)?;
-    // Where nothing can be written, indexes are built somewhere else, for as long as this lasts.
     let scratch = match store.fault() {
         Some(_) => Some(tempfile::tempdir().context("make a folder for the indexes")?),
         None => None,
     };
-    let place = scratch.as_ref().map_or_else(|| dir.join("index"), |dir| dir.path().join("index"));
-    let (indexes, followed) =
-        Indexes::open(&place, vector_options(config, model)).context("open the indexes")?;
-    Ok(Opened { store, keys, indexes, followed, scratch })
+    Ok(Opened { store, keys, serving, scratch })
 }
 
 fn vector_options(config: &Config, model: &ModelInfo) -> VectorOptions {

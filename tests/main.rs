@@ -8,6 +8,7 @@ mod api;
 mod asking;
 mod backup;
 mod care;
+mod changing;
 mod common;
 mod disk_full;
 mod keeping;

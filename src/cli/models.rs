@@ -1,6 +1,7 @@
 //! `activekg models`: the models there are, and how fast they are here.
 
 mod bench;
+mod change;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use crate::embedding::{Encoder, ModelInfo, Precision};
 use crate::models::{Entry, Kept, Kind, Library, ModelName};
 use crate::timestamp::iso;
 
-/// List, add, check and measure models
+/// List, add, check, measure and change models
 ///
 /// One embedding model is compiled in. Others are folders or files on this machine; an added one is copied beside the
 /// data and goes by its name from then on: EMBEDDING_MODEL=NAME for one that makes vectors, LLM_MODEL=NAME for one that
@@ -43,6 +44,21 @@ enum ModelsCommand {
     Verify(Box<VerifyArgs>),
     /// Remove an added model
     Remove(Box<RemoveArgs>),
+    /// Have a running server make the vectors of another model beside those that serve
+    ///
+    /// Searches go on with the model that serves. `switch` goes over when all vectors are there, `roll-back` goes back,
+    /// and `drop` removes the model that does not serve. A restart goes on where it was.
+    Change(Box<change::ChangeArgs>),
+    /// Show which embedding model serves, and how far a change is
+    Status(Box<change::StatusArgs>),
+    /// Search for sampled queries by both models of a change, and compare what is found
+    Compare(Box<change::CompareArgs>),
+    /// Go over to the new model of a change
+    Switch(Box<change::SwitchArgs>),
+    /// Go back to the old model of a change
+    RollBack(Box<change::SwitchArgs>),
+    /// End a change: remove the vectors of the model that does not serve
+    Drop(Box<change::DropArgs>),
     /// Measure how many texts a second a model embeds on this machine
     Bench(Box<bench::BenchArgs>),
 }
@@ -92,6 +108,14 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<()> {
         ModelsCommand::Verify(args) => verify(args),
         ModelsCommand::Remove(args) => remove(args),
         ModelsCommand::Bench(args) => bench::run(args),
+        ModelsCommand::Change(args) => super::runtime()?.block_on(change::change(args)),
+        ModelsCommand::Status(args) => super::runtime()?.block_on(change::status(args)),
+        ModelsCommand::Compare(args) => super::runtime()?.block_on(change::compare(args)),
+        ModelsCommand::Switch(args) => super::runtime()?.block_on(change::switch(args, "switch")),
+        ModelsCommand::RollBack(args) => {
+            super::runtime()?.block_on(change::switch(args, "roll-back"))
+        }
+        ModelsCommand::Drop(args) => super::runtime()?.block_on(change::drop_other(args)),
     }
 }
 
@@ -254,8 +278,10 @@ fn remove(args: &RemoveArgs) -> anyhow::Result<()> {
 /// Whether a server works with the model `name`.
 async fn uses(server: &Client, name: &ModelName) -> anyhow::Result<bool> {
     let health = server.get("/health").await?;
-    let embedding = server.get("/_admin/embed_info").await?;
-    let used = [&health["llm_model"], &embedding["embedding_model"]];
+    let models = server.get("/admin/model").await?;
+    let change = &models["change"];
+    let embedders = [&models["serving"], &change["to"], &change["from"]].map(|of| &of["model"]);
+    let used = std::iter::once(&health["llm_model"]).chain(embedders);
     Ok(used.into_iter().any(|used| used == name.as_str()))
 }
 

@@ -64,6 +64,29 @@ pub struct Embedding {
     pub auto_embed_on_create: bool,
     /// The version stamped into props.
     pub extraction_version: String,
+    /// What was given, to read it again with another model.
+    given: Given,
+}
+
+/// The settings that a model is read from.
+#[derive(Clone)]
+struct Given {
+    options: EmbeddingOptions,
+    llm: LlmOptions,
+}
+
+/// A model by the settings that name it. The others, such as keys, timeouts and budgets, hold for
+/// every model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelChoice {
+    /// `EMBEDDING_BACKEND`.
+    pub backend: String,
+    /// `EMBEDDING_MODEL`.
+    pub model: String,
+    /// `EMBEDDING_BASE_URL`; it holds no password.
+    pub base_url: Option<String>,
+    /// `EMBEDDING_DIMENSIONS`.
+    pub dimensions: Option<u32>,
 }
 
 /// Where a model computes.
@@ -216,7 +239,50 @@ impl Embedding {
                 true,
             )?,
             extraction_version: read::text(extraction_version).unwrap_or("1.0.0").to_owned(),
+            given: Given { options: options.clone(), llm: llm.clone() },
         })
+    }
+
+    /// The model that these settings name. An address with a password is left out.
+    #[must_use]
+    pub fn choice(&self) -> ModelChoice {
+        let options = &self.given.options;
+        let base_url = Secret::given(&options.embedding_base_url);
+        let base_url = base_url.filter(|url| !url.reveal().contains('@'));
+        let dimensions = match &self.source {
+            EmbeddingSource::Remote(remote) => u32::try_from(remote.dimensions).ok(),
+            EmbeddingSource::BuiltIn | EmbeddingSource::Folder(_) | EmbeddingSource::Kept(_) => {
+                None
+            }
+        };
+        ModelChoice {
+            backend: self.backend.clone(),
+            model: self.model.clone(),
+            base_url: base_url.map(|url| url.reveal().to_owned()),
+            dimensions,
+        }
+    }
+
+    /// The same settings with another model. A service of the backend that the settings name is
+    /// reached at their address if the choice has none.
+    ///
+    /// # Errors
+    ///
+    /// As for settings that name it; also an address with a password, which would be stored.
+    pub fn with_model(&self, choice: &ModelChoice) -> Result<Self, ConfigError> {
+        let ModelChoice { backend, model, base_url, dimensions } = choice;
+        if base_url.as_ref().is_some_and(|url| url.contains('@')) {
+            let fault = "must not hold a password here; give the key as OPENAI_API_KEY";
+            return Err(ConfigError::new("EMBEDDING_BASE_URL", fault));
+        }
+        let Given { mut options, llm } = self.given.clone();
+        if base_url.is_some() || *backend != self.backend {
+            options.embedding_base_url = base_url.clone().map(Secret::from);
+        }
+        options.embedding_backend = Some(backend.clone());
+        options.embedding_model = Some(model.clone());
+        options.embedding_dimensions = dimensions.map(|n| n.to_string());
+        Self::new(&options, &llm, &mut Vec::new())
     }
 }
 
@@ -336,6 +402,42 @@ mod tests {
         let config = config(&[("ACTIVEKG_CPU", "avx2")]).unwrap();
         assert_eq!(config.embedding.cpu, Some(super::Cpu::Avx2));
         assert!(fault(&[("ACTIVEKG_CPU", "sse9")]).starts_with("ACTIVEKG_CPU: "));
+    }
+
+    #[test]
+    fn another_model_is_read_as_if_it_had_been_set() {
+        let settings = config(&[
+            ("EMBEDDING_BACKEND", "openai"),
+            ("EMBEDDING_BASE_URL", "http://127.0.0.1:9/v1"),
+            ("EMBEDDING_MODEL", "m"),
+            ("EMBEDDING_DIMENSIONS", "8"),
+            ("EMBEDDING_TIMEOUT_MS", "7"),
+        ]);
+        let settings = settings.unwrap().embedding;
+        let choice = settings.choice();
+        let same = settings.with_model(&choice).unwrap();
+        assert_eq!(same.choice(), choice);
+
+        let other = ModelChoice { model: "n".to_owned(), base_url: None, ..choice.clone() };
+        let EmbeddingSource::Remote(remote) = settings.with_model(&other).unwrap().source else {
+            panic!("it is remote")
+        };
+        assert_eq!(remote.base_url.reveal(), "http://127.0.0.1:9/v1", "the same service");
+        assert_eq!(remote.timeout, Duration::from_millis(7));
+
+        let local = ModelChoice {
+            backend: "sentence-transformers".to_owned(),
+            model: "all-MiniLM-L6-v2".to_owned(),
+            base_url: None,
+            dimensions: None,
+        };
+        let back = settings.with_model(&local).unwrap();
+        assert!(matches!(back.source, EmbeddingSource::BuiltIn));
+        // What was set for the first model is not taken for another one's.
+        assert!(back.with_model(&ModelChoice { dimensions: None, ..choice.clone() }).is_err());
+        assert_eq!(back.with_model(&choice).unwrap().choice(), choice);
+        let leaking = ModelChoice { base_url: Some("http://u:p@h/".to_owned()), ..choice };
+        assert!(settings.with_model(&leaking).is_err());
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use activekg_storage::ids::TenantId;
+use activekg_storage::tables::graph::Slot;
+use arc_swap::ArcSwap;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::batcher::{self, EmbedderOptions};
 use super::encoder::Encoder;
@@ -10,10 +13,24 @@ use super::remote::{Provider, Remote};
 use super::stats::EmbedderStats;
 use super::{EmbedError, ModelInfo};
 
-/// A handle on the embedder; clones share it.
+/// A handle on the embedder that searches work with; clones share it, and a change of the model
+/// reaches them all.
 #[derive(Clone)]
 pub struct Embedder {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    current: ArcSwap<FixedEmbedder>,
+    /// Held by jobs, of which each reads and writes vectors of one model.
+    jobs: RwLock<()>,
+}
+
+/// An embedder of one model, with the place of its vectors. Clones share it.
+#[derive(Clone)]
+pub struct FixedEmbedder {
     engine: Engine,
+    slot: Slot,
 }
 
 /// Where the vectors come from.
@@ -25,20 +42,82 @@ enum Engine {
     Remote(Remote),
 }
 
+impl From<FixedEmbedder> for Embedder {
+    fn from(embedder: FixedEmbedder) -> Self {
+        let current = ArcSwap::from_pointee(embedder);
+        Self { shared: Arc::new(Shared { current, jobs: RwLock::default() }) }
+    }
+}
+
 impl Embedder {
-    /// Starts the threads of a model in this process.
+    /// Starts the threads of a model in this process, whose vectors are in the first slot.
     ///
     /// # Errors
     ///
     /// [`EmbedError::Stopped`] if the system gives no threads.
     pub fn start(encoder: Encoder, options: EmbedderOptions) -> Result<Self, EmbedError> {
-        let engine = Engine::Local(batcher::Embedder::start(encoder, options)?);
-        Ok(Self { engine })
+        Ok(FixedEmbedder::start(encoder, options, Slot::default())?.into())
     }
 
-    /// Takes the vectors from a service.
-    pub fn remote(provider: Provider, options: EmbedderOptions) -> Self {
-        Self { engine: Engine::Remote(Remote::new(provider, options)) }
+    /// The embedder of now: for callers whose vectors must be of one model.
+    pub fn fixed(&self) -> Arc<FixedEmbedder> {
+        self.shared.current.load_full()
+    }
+
+    /// Waits while jobs are held, and holds up whoever wants to hold them until this is dropped.
+    pub async fn begin_job(&self) -> RwLockReadGuard<'_, ()> {
+        self.shared.jobs.read().await
+    }
+
+    /// Waits until the jobs that are under way have ended, and lets none begin until this is
+    /// dropped.
+    pub async fn hold_jobs(&self) -> RwLockWriteGuard<'_, ()> {
+        self.shared.jobs.write().await
+    }
+
+    /// Works with `embedder` from here on. Calls that are under way end with the one before.
+    pub fn change_to(&self, embedder: FixedEmbedder) {
+        self.shared.current.store(Arc::new(embedder));
+    }
+
+    /// As [`FixedEmbedder::query`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn query(&self, text: &str) -> Result<Arc<[f32]>, EmbedError> {
+        self.fixed().query(text).await
+    }
+
+    /// Counts since the model was started, for metrics.
+    pub fn stats(&self) -> EmbedderStats {
+        self.fixed().stats()
+    }
+
+    /// As [`FixedEmbedder::stop`].
+    pub fn stop(&self) {
+        self.fixed().stop();
+    }
+}
+
+impl FixedEmbedder {
+    /// Starts the threads of a model in this process, whose vectors are in `slot`.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::Stopped`] if the system gives no threads.
+    pub fn start(
+        encoder: Encoder,
+        options: EmbedderOptions,
+        slot: Slot,
+    ) -> Result<Self, EmbedError> {
+        let engine = Engine::Local(batcher::Embedder::start(encoder, options)?);
+        Ok(Self { engine, slot })
+    }
+
+    /// Takes the vectors, which are kept in `slot`, from a service.
+    pub fn remote(provider: Provider, options: EmbedderOptions, slot: Slot) -> Self {
+        Self { engine: Engine::Remote(Remote::new(provider, options)), slot }
     }
 
     /// The vector of a query: from memory, or else made ahead of all batch work.
@@ -54,7 +133,7 @@ impl Embedder {
         }
     }
 
-    /// The vectors of a job's texts, in their order. Otherwise as [`Embedder::each`].
+    /// The vectors of a job's texts, in their order. Otherwise as [`FixedEmbedder::each`].
     ///
     /// # Errors
     ///
@@ -89,6 +168,11 @@ impl Embedder {
             Engine::Local(local) => local.model(),
             Engine::Remote(remote) => remote.model(),
         }
+    }
+
+    /// Where the vectors are kept.
+    pub fn slot(&self) -> Slot {
+        self.slot
     }
 
     /// Counts since the start, for metrics.

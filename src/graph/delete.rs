@@ -5,14 +5,14 @@ use std::time::Duration;
 use activekg_storage::changes::{Change, ChangeKind};
 use activekg_storage::ids::NodeId;
 use activekg_storage::tables::graph::{
-    EVENTS, EXTERNAL_IDS, HISTORY, NODE_EVENTS, NODES, TEXTS, VECTORS, VERSIONS,
+    EVENTS, EXTERNAL_IDS, HISTORY, NODE_EVENTS, NODES, TEXTS, VERSIONS,
 };
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{Readable, Scan, WriteTx, queue};
 use serde_json::Value;
 
 use super::embedded::QUEUE;
-use super::{DELETED_CLASS, Error, Graph, Node, View, counts, edge};
+use super::{DELETED_CLASS, Error, Graph, Node, View, counts, edge, slots};
 use crate::timestamp::iso;
 
 /// How long a soft-deleted node is kept at least.
@@ -113,7 +113,7 @@ fn erase(tx: &mut WriteTx<'_>, node: &Node) -> Result<(), Error> {
     if let Some(external_id) = node.external_id() {
         tx.remove(&EXTERNAL_IDS, &(tenant.clone(), external_id.to_owned()))?;
     }
-    tx.remove(&VECTORS, &key)?;
+    slots::clear(tx, &key)?;
     tx.remove(&TEXTS, &key)?;
     tx.remove(&NODES, &key)?;
     Ok(())

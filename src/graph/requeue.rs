@@ -2,6 +2,7 @@
 
 use activekg_storage::ids::{NodeId, TenantId};
 use activekg_storage::tables::graph::{EmbeddingStatus, NODES, NodeRecord};
+use activekg_storage::time::UnixMicros;
 use activekg_storage::{Readable, WriteTx, queue};
 
 use super::embedded::{self, QUEUE, Work};
@@ -54,14 +55,7 @@ impl Graph {
                 let keys = selected.iter().map(|(id, _)| id.to_string()).collect();
                 queue::clear_dead_of(tx, &QUEUE, &tenant, &keys)?;
                 for (id, before) in &selected {
-                    let mut after = before.clone();
-                    after.embedding_status = EmbeddingStatus::Queued;
-                    after.embedding_error = None;
-                    after.embedding_attempts = 0;
-                    after.embedding_updated_at = Some(now);
-                    tx.put(&NODES, &(tenant.clone(), *id), &after)?;
-                    counts::moved(tx, &tenant, Some(before), Some(&after))?;
-                    embedded::enqueue(tx, &tenant, *id, Work::queued(), now)?;
+                    queue_again(tx, &(tenant.clone(), *id), before, now)?;
                 }
                 let n = selected.len();
                 Ok(Requeued { backfilled, requested: n, enqueued: n })
@@ -128,4 +122,22 @@ fn select(
     selected.sort_by_key(|(id, record)| (std::cmp::Reverse(record.embedding_updated_at), *id));
     selected.truncate(selection.limit.clamp(1, REQUEUE_MAX));
     Ok(selected)
+}
+
+/// Queues the embedding of a node, with its attempts counted anew.
+pub(super) fn queue_again(
+    tx: &mut WriteTx<'_>,
+    key: &(TenantId, NodeId),
+    before: &NodeRecord,
+    now: UnixMicros,
+) -> Result<(), Error> {
+    let mut after = before.clone();
+    after.embedding_status = EmbeddingStatus::Queued;
+    after.embedding_error = None;
+    after.embedding_attempts = 0;
+    after.embedding_updated_at = Some(now);
+    tx.put(&NODES, key, &after)?;
+    counts::moved(tx, &key.0, Some(before), Some(&after))?;
+    embedded::enqueue(tx, &key.0, key.1, Work::queued(), now)?;
+    Ok(())
 }

@@ -7,7 +7,7 @@ use activekg_storage::changes::{Change, ChangeKind};
 use activekg_storage::ids::JobId;
 use activekg_storage::queue::{self, Outcome};
 use activekg_storage::tables::graph::{
-    EmbeddingStatus, HISTORY, HistoryRecord, NODES, VECTORS, VectorRecord,
+    EmbeddingStatus, HISTORY, HistoryRecord, NODES, Slot, VectorRecord,
 };
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{Readable, Seq, WriteTx};
@@ -15,16 +15,28 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::embedded::{Embedded, Embedding, NoText, QUEUE, STAMPS, Work};
+use super::slots::{self, Slots};
 use super::{Error, Graph, Node, Settings, counts, event};
 
 /// Longest error text kept with a node, in characters.
 const ERROR_MAX: usize = 1000;
 
+/// Who made vectors, and where they belong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeBy {
+    /// The model's name.
+    pub model: String,
+    /// Numbers in its vectors.
+    pub dim: usize,
+    /// The slot of its vectors.
+    pub slot: Slot,
+}
+
 /// What holds for all jobs that are settled together.
 struct Terms {
     settings: Arc<Settings>,
-    /// The model that made the vectors.
-    model: String,
+    made_by: MadeBy,
+    slots: Slots,
     now: UnixMicros,
 }
 
@@ -38,13 +50,15 @@ impl Graph {
     pub async fn settle(
         &self,
         results: Vec<(Embedding, Result<Vec<f32>, String>)>,
-        model: &str,
+        made_by: MadeBy,
     ) -> Result<(Vec<(JobId, Embedded)>, Seq), Error> {
         let now = self.clock.now();
-        let terms = Terms { settings: self.settings.clone(), model: model.to_owned(), now };
+        let settings = self.settings.clone();
         let committed = self
             .store
             .write(move |tx| -> Result<_, Error> {
+                let slots = Slots::read(tx)?;
+                let terms = Terms { settings, made_by, slots, now };
                 let mut settled = Vec::with_capacity(results.len());
                 for (embedding, vector) in &results {
                     let outcome = settle_one(tx, embedding, vector, &terms)?;
@@ -73,45 +87,47 @@ fn settle_one(
     };
     let mut node = Node::from_record(seen.tenant.clone(), seen.id, before.clone())?;
     node.embedding_updated_at = Some(now);
-    let outcome = if node.text_revision != seen.text_revision {
-        // The text changed while the model read the old one: the job goes round again.
-        queue::release(tx, &QUEUE, leased)?;
-        node.embedding_status = EmbeddingStatus::Queued;
-        Embedded::Again
-    } else {
-        match (text, vector) {
-            (Err(NoText::Empty), _) => {
-                queue::ack(tx, &QUEUE, leased)?;
-                skip(tx, &mut node, now)?;
-                Embedded::Skipped
-            }
-            (Err(NoText::NotAllowed), _) => {
-                queue::ack(tx, &QUEUE, leased)?;
-                failed(&mut node, "payload_ref not allowed");
-                Embedded::Failed
-            }
-            (Ok(text), Ok(vector)) => {
-                if !queue::ack(tx, &QUEUE, leased)? {
-                    return Ok(Embedded::Again); // the lease lapsed: another run writes it
+    let outcome =
+        if node.text_revision != seen.text_revision || !terms.slots.is_served_by(&terms.made_by) {
+            // The text, or the model, changed while the old one read the old one: the job goes round
+            // again.
+            queue::release(tx, &QUEUE, leased)?;
+            node.embedding_status = EmbeddingStatus::Queued;
+            Embedded::Again
+        } else {
+            match (text, vector) {
+                (Err(NoText::Empty), _) => {
+                    queue::ack(tx, &QUEUE, leased)?;
+                    skip(tx, &mut node, terms)?;
+                    Embedded::Skipped
                 }
-                ready(tx, &mut node, text, vector, work, terms)?
-            }
-            (Ok(_), Err(reason)) => {
-                let jitter = rand::random::<f64>();
-                match queue::fail(tx, &QUEUE, leased, reason, now, jitter)? {
-                    Outcome::Dead => {
-                        failed(&mut node, reason);
-                        Embedded::Failed
+                (Err(NoText::NotAllowed), _) => {
+                    queue::ack(tx, &QUEUE, leased)?;
+                    failed(&mut node, "payload_ref not allowed");
+                    Embedded::Failed
+                }
+                (Ok(text), Ok(vector)) => {
+                    if !queue::ack(tx, &QUEUE, leased)? {
+                        return Ok(Embedded::Again); // the lease lapsed: another run writes it
                     }
-                    Outcome::Retry { .. } | Outcome::LeaseLost => {
-                        node.embedding_status = EmbeddingStatus::Queued;
-                        node.embedding_error = Some(cut(reason));
-                        Embedded::Again
+                    ready(tx, &mut node, text, vector, work, terms)?
+                }
+                (Ok(_), Err(reason)) => {
+                    let jitter = rand::random::<f64>();
+                    match queue::fail(tx, &QUEUE, leased, reason, now, jitter)? {
+                        Outcome::Dead => {
+                            failed(&mut node, reason);
+                            Embedded::Failed
+                        }
+                        Outcome::Retry { .. } | Outcome::LeaseLost => {
+                            node.embedding_status = EmbeddingStatus::Queued;
+                            node.embedding_error = Some(cut(reason));
+                            Embedded::Again
+                        }
                     }
                 }
             }
-        }
-    };
+        };
     let after = node.to_record();
     tx.put(&NODES, &key, &after)?;
     counts::moved(tx, &seen.tenant, Some(&before), Some(&after))?;
@@ -119,17 +135,17 @@ fn settle_one(
 }
 
 /// Marks a node as having nothing to embed, and drops the vector of a text it no longer has.
-fn skip(tx: &mut WriteTx<'_>, node: &mut Node, now: UnixMicros) -> Result<(), Error> {
+fn skip(tx: &mut WriteTx<'_>, node: &mut Node, terms: &Terms) -> Result<(), Error> {
     node.embedding_status = EmbeddingStatus::Skipped;
     node.embedding_error = Some("empty_text".to_owned());
-    if tx.remove(&VECTORS, &(node.tenant.clone(), node.id))? {
+    if slots::clear(tx, &(node.tenant.clone(), node.id))? {
         node.last_refreshed = None;
         node.drift_score = None;
         for stamp in STAMPS {
             node.props.shift_remove(stamp);
         }
         let kind = ChangeKind::NodeVector(node.id);
-        tx.log(Change { at: now, tenant: node.tenant.clone(), kind })?;
+        tx.log(Change { at: terms.now, tenant: node.tenant.clone(), kind })?;
     }
     Ok(())
 }
@@ -153,19 +169,20 @@ fn ready(
     work: &Work,
     terms: &Terms,
 ) -> Result<Embedded, Error> {
-    let Terms { settings, model, now } = terms;
+    let Terms { settings, made_by, slots, now } = terms;
     let now = *now;
     let key = (node.tenant.clone(), node.id);
-    let old = tx.get(&VECTORS, &key)?;
+    let old = tx.get(made_by.slot.vectors(), &key)?;
     let drift = old.map_or(0.0, |old| drift(&old.values, vector));
     let text_sha256: [u8; 32] = Sha256::digest(text.as_bytes()).into();
     let record = VectorRecord {
-        model: model.clone(),
+        model: made_by.model.clone(),
         text_revision: node.text_revision,
         text_sha256,
         values: vector.to_vec(),
     };
-    tx.put(&VECTORS, &key, &record)?;
+    tx.put(made_by.slot.vectors(), &key, &record)?;
+    slots.note_behind(tx, &key, &text_sha256)?;
     let entry = HistoryRecord { drift: Some(drift), embedding_ref: node.payload_ref.clone() };
     tx.put(&HISTORY, &(node.tenant.clone(), node.id, now), &entry)?;
     node.embedding_status = EmbeddingStatus::Ready;

@@ -5,10 +5,11 @@ use std::time::Duration;
 use activekg_storage::Readable;
 use activekg_storage::ids::NodeId;
 use activekg_storage::queue::{self, Depths};
-use activekg_storage::tables::graph::{VECTORS, count};
+use activekg_storage::tables::graph::count;
 use activekg_storage::time::UnixMicros;
 
 use super::embedded::QUEUE;
+use super::slots::Slots;
 use super::{Error, Graph, Node, View, counts, read, text};
 
 /// Vectors that are looked at to describe them all.
@@ -95,6 +96,7 @@ impl Graph {
         let owners = view.owners();
         let now = self.clock.now();
         self.reading(move |tx| {
+            let vectors = Slots::read(tx)?.serving().vectors();
             let mut stats = EmbeddingStats::default();
             let mut refreshed: Vec<(UnixMicros, NodeId)> = Vec::new();
             for row in read::rows(tx, &owners)? {
@@ -108,7 +110,7 @@ impl Graph {
                 stats.ages.push(now.since(at).as_secs_f64());
                 refreshed.push((at, id));
                 if stats.norms.len() < SAMPLE_MAX
-                    && let Some(vector) = tx.get(&VECTORS, &(owner, id))?
+                    && let Some(vector) = tx.get(vectors, &(owner, id))?
                 {
                     let square: f64 = vector.values.iter().map(|v| f64::from(*v).powi(2)).sum();
                     stats.norms.push(square.sqrt());

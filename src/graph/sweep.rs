@@ -8,14 +8,16 @@
 use activekg_storage::ids::{NodeId, TenantId};
 use activekg_storage::queue;
 use activekg_storage::tables::graph::{
-    EmbeddingStatus, NODES, NodeRecord, SWEEPS, SweepRecord, VECTORS,
+    EmbeddingStatus, NODES, NodeRecord, SWEEPS, Slot, SweepRecord,
 };
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{ReadTx, Readable, Scan, WriteTx};
 use sha2::{Digest as _, Sha256};
 
-use super::embedded::{self, QUEUE, Work};
-use super::{Error, Graph, Node, Settings, counts, text};
+use super::embedded::QUEUE;
+use super::requeue::queue_again;
+use super::slots::Slots;
+use super::{Error, Graph, Node, Settings, text};
 
 /// The sweep's name in the store.
 const NAME: &str = "embedding_text";
@@ -92,12 +94,13 @@ impl Graph {
             Some(at) => Scan::all().after(at),
             None => Scan::all(),
         };
+        let slot = Slots::read(tx)?.serving();
         let mut stale = Vec::new();
         let mut n = 0;
         for row in tx.scan(&NODES, scan)?.take(STEP) {
             let ((tenant, id), record) = row?;
             n += 1;
-            if let Some(of) = self.other_text(tx, &tenant, id, record)? {
+            if let Some(of) = self.other_text(tx, slot, &tenant, id, record)? {
                 stale.push((tenant.clone(), id, of));
             }
             after.at = Some((tenant, id));
@@ -111,6 +114,7 @@ impl Graph {
     fn other_text(
         &self,
         tx: &ReadTx,
+        slot: Slot,
         tenant: &TenantId,
         id: NodeId,
         record: NodeRecord,
@@ -118,7 +122,8 @@ impl Graph {
         if !is_settled(&record) {
             return Ok(None);
         }
-        let Some(vector) = tx.get(&VECTORS, &(tenant.clone(), id))? else { return Ok(None) };
+        let vector = tx.get(slot.vectors(), &(tenant.clone(), id))?;
+        let Some(vector) = vector else { return Ok(None) };
         let node = Node::from_record(tenant.clone(), id, record)?;
         let Ok(text) = self.text_of(&node) else { return Ok(None) };
         let of_now: [u8; 32] = Sha256::digest(text.as_bytes()).into();
@@ -146,16 +151,10 @@ fn embed_again(
 ) -> Result<bool, Error> {
     let key = (tenant.clone(), id);
     let Some(before) = tx.get(&NODES, &key)?.filter(is_settled) else { return Ok(false) };
-    if tx.get(&VECTORS, &key)?.is_none_or(|vector| vector.text_sha256 != *of) {
+    let vectors = Slots::read(tx)?.serving().vectors();
+    if tx.get(vectors, &key)?.is_none_or(|vector| vector.text_sha256 != *of) {
         return Ok(false);
     }
-    let mut after = before.clone();
-    after.embedding_status = EmbeddingStatus::Queued;
-    after.embedding_error = None;
-    after.embedding_attempts = 0;
-    after.embedding_updated_at = Some(now);
-    tx.put(&NODES, &key, &after)?;
-    counts::moved(tx, tenant, Some(&before), Some(&after))?;
-    embedded::enqueue(tx, tenant, id, Work::queued(), now)?;
+    queue_again(tx, &key, &before, now)?;
     Ok(true)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use activekg_storage::ids::{NodeId, TenantId};
 use activekg_storage::tables::graph::{
     COUNTS, EDGES, EDGES_IN, EVENTS, EXTERNAL_IDS, EmbeddingStatus, HISTORY, NODE_EVENTS, NODES,
-    VECTORS, VERSIONS,
+    Slot, VECTORS, VERSIONS,
 };
 use activekg_storage::time::{ManualClock, UnixMicros};
 use activekg_storage::{ReadTx, Readable, Scan, Store, StoreOptions};
@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::*;
 
+mod change;
 mod sweep;
 
 /// A graph on a store of its own, and a clock that stands still.
@@ -41,6 +42,11 @@ fn settings() -> Settings {
         embedding_prefix: false,
         extraction_version: "1.0.0".to_owned(),
     }
+}
+
+/// Who makes the vectors of these tests.
+fn made_by() -> MadeBy {
+    MadeBy { model: "test".to_owned(), dim: 2, slot: Slot::A }
 }
 
 fn tenant(name: &str) -> TenantId {
@@ -76,7 +82,7 @@ impl Bench {
     async fn embed_all(&self, vector: &[f32]) -> Vec<Embedded> {
         let (batch, _) = self.graph.take(100).await.expect("taken");
         let results = batch.into_iter().map(|job| (job, Ok(vector.to_vec()))).collect();
-        let (settled, _) = self.graph.settle(results, "test").await.expect("settled");
+        let (settled, _) = self.graph.settle(results, made_by()).await.expect("settled");
         settled.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
@@ -187,7 +193,7 @@ async fn a_text_that_changes_under_the_worker_is_embedded_again() {
     let to = NodeChanges { props: Some(object(json!({"text": "new"}))), ..NodeChanges::default() };
     bench.graph.update(&view("acme"), id, to).await.expect("changed");
     let results = batch.into_iter().map(|job| (job, Ok(vec![1.0]))).collect();
-    let (settled, _) = bench.graph.settle(results, "test").await.expect("settled");
+    let (settled, _) = bench.graph.settle(results, made_by()).await.expect("settled");
     assert_eq!(settled[0].1, Embedded::Again);
     let (batch, _) = bench.graph.take(10).await.expect("taken");
     assert_eq!(batch[0].text, Ok("new".to_owned()));
@@ -212,7 +218,7 @@ async fn jobs_under_way_at_a_crash_run_again_one_at_a_time() {
         let (batch, _) = bench.graph.take(10).await.expect("taken");
         assert_eq!(batch.len(), 1, "with {left} left");
         let results = batch.into_iter().map(|job| (job, Ok(vec![1.0]))).collect();
-        bench.graph.settle(results, "test").await.expect("settled");
+        bench.graph.settle(results, made_by()).await.expect("settled");
     }
     assert_eq!(bench.statuses("acme").await, [("ready", 4)]);
 }
@@ -244,7 +250,7 @@ async fn a_failing_job_is_tried_again_and_then_given_up() {
         let (batch, _) = bench.graph.take(10).await.expect("taken");
         assert_eq!(batch.len(), 1, "the job is due");
         let results = batch.into_iter().map(|job| (job, Err("no model".to_owned()))).collect();
-        let (settled, _) = bench.graph.settle(results, "test").await.expect("settled");
+        let (settled, _) = bench.graph.settle(results, made_by()).await.expect("settled");
         last = settled[0].1.clone();
     }
     assert_eq!(last, Embedded::Failed);

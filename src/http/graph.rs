@@ -8,6 +8,7 @@ mod debug;
 mod edges;
 mod embedding;
 mod failure;
+mod models;
 mod nodes;
 mod queues;
 mod search;
@@ -72,6 +73,11 @@ pub fn router(app: App) -> Router {
         .route("/admin/backup", post(backup::create))
         .route("/admin/backups", get(backup::list))
         .route("/admin/backups/{name}/verify", post(backup::verify))
+        .route("/admin/model", get(models::show))
+        .route("/admin/model/change", post(models::begin).delete(models::drop_other))
+        .route("/admin/model/compare", post(models::compare))
+        .route("/admin/model/switch", post(models::switch))
+        .route("/admin/model/roll-back", post(models::roll_back))
         .route("/admin/queues", get(queues::list))
         .route("/admin/queues/{queue}", get(queues::show))
         .route("/admin/queues/{queue}/items", get(queues::items).delete(queues::purge))

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{Settled, Settlements};
-use crate::embedding::Embedder;
-use crate::graph::{Embedded, Embedding, Error, Graph, QUEUE};
+use crate::embedding::{Embedder, FixedEmbedder, ModelInfo};
+use crate::graph::{Embedded, Embedding, Error, Graph, MadeBy, QUEUE};
 
 /// Jobs taken at a time: enough for full batches of the model, few enough to settle soon.
 const TAKE: usize = 64;
@@ -76,6 +76,7 @@ impl EmbeddingWorker {
 
     /// Takes, embeds and settles one batch.
     async fn step(&self) -> Result<Step, Error> {
+        let _job = self.embedder.begin_job().await;
         let (batch, dropped) = self.graph.take(TAKE).await?;
         if batch.is_empty() && dropped.is_empty() {
             let due = self.graph.next_job_in().await?;
@@ -86,8 +87,9 @@ impl EmbeddingWorker {
         if batch.is_empty() {
             return Ok(Step::Worked);
         }
-        let results = self.embed(batch).await;
-        let (settled, seq) = self.graph.settle(results, &self.embedder.model().name).await?;
+        let embedder = self.embedder.fixed();
+        let results = embed(&embedder, batch).await;
+        let (settled, seq) = self.graph.settle(results, made_by(&embedder)).await?;
         self.tell(settled.into_iter(), seq);
         Ok(Step::Worked)
     }
@@ -101,30 +103,39 @@ impl EmbeddingWorker {
         }
         self.settlements.sweep();
     }
+}
 
-    /// The vectors of a batch, each or why there is none. The texts of a tenant are one job of the
-    /// embedder, where the tenants take turns.
-    async fn embed(&self, batch: Vec<Embedding>) -> Vec<(Embedding, Result<Vec<f32>, String>)> {
-        let mut texts: BTreeMap<TenantId, (Vec<usize>, Vec<String>)> = BTreeMap::new();
-        for (i, job) in batch.iter().enumerate() {
-            if let Ok(text) = &job.text {
-                let (places, texts) = texts.entry(job.node.tenant.clone()).or_default();
-                places.push(i);
-                texts.push(text.clone());
-            }
+/// Whose the vectors of `embedder` are.
+pub(super) fn made_by(embedder: &FixedEmbedder) -> MadeBy {
+    let ModelInfo { name, dim, max_tokens: _ } = embedder.model().clone();
+    MadeBy { model: name, dim, slot: embedder.slot() }
+}
+
+/// The vectors of a batch, each or why there is none. The texts of a tenant are one job of the
+/// embedder, where the tenants take turns.
+async fn embed(
+    embedder: &FixedEmbedder,
+    batch: Vec<Embedding>,
+) -> Vec<(Embedding, Result<Vec<f32>, String>)> {
+    let mut texts: BTreeMap<TenantId, (Vec<usize>, Vec<String>)> = BTreeMap::new();
+    for (i, job) in batch.iter().enumerate() {
+        if let Ok(text) = &job.text {
+            let (places, texts) = texts.entry(job.node.tenant.clone()).or_default();
+            places.push(i);
+            texts.push(text.clone());
         }
-        let tenants = texts.into_iter().map(|(tenant, (places, texts))| async move {
-            let vectors = self.embedder.each(&tenant, texts).await;
-            let failed = vectors.iter().filter(|vector| vector.is_err()).count();
-            if let Some(error) = vectors.iter().find_map(|vector| vector.as_ref().err()) {
-                warn!(%tenant, jobs = failed, "texts could not be embedded: {error}");
-            }
-            places.into_iter().zip(vectors)
-        });
-        let mut vectors: Vec<_> = batch.iter().map(|_| Err("no text".to_owned())).collect();
-        for (i, vector) in join_all(tenants).await.into_iter().flatten() {
-            vectors[i] = vector.map_err(|error| error.to_string());
-        }
-        batch.into_iter().zip(vectors).collect()
     }
+    let tenants = texts.into_iter().map(|(tenant, (places, texts))| async move {
+        let vectors = embedder.each(&tenant, texts).await;
+        let failed = vectors.iter().filter(|vector| vector.is_err()).count();
+        if let Some(error) = vectors.iter().find_map(|vector| vector.as_ref().err()) {
+            warn!(%tenant, jobs = failed, "texts could not be embedded: {error}");
+        }
+        places.into_iter().zip(vectors)
+    });
+    let mut vectors: Vec<_> = batch.iter().map(|_| Err("no text".to_owned())).collect();
+    for (i, vector) in join_all(tenants).await.into_iter().flatten() {
+        vectors[i] = vector.map_err(|error| error.to_string());
+    }
+    batch.into_iter().zip(vectors).collect()
 }

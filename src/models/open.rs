@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use activekg_storage::tables::graph::Slot;
 use activekg_storage::time::Clock;
 use anyhow::{Context, bail};
 use tokio::task::JoinHandle;
@@ -10,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::{Kind, Library};
 use crate::config::{self, EmbeddingProtocol, EmbeddingSource};
 use crate::embedding::{
-    Dialect, EmbedError, Embedder, EmbedderOptions, Encoder, EncoderOptions, Isa, ModelInfo,
+    Dialect, EmbedError, EmbedderOptions, Encoder, EncoderOptions, FixedEmbedder, Isa, ModelInfo,
     Precision, Provider, ProviderOptions,
 };
 use crate::observability::metrics::UpstreamMetrics;
@@ -159,16 +160,20 @@ impl Prepared {
         })
     }
 
-    /// The embedder, once the model is loaded.
+    /// The embedder, once the model is loaded, whose vectors are kept in `slot`.
     ///
     /// # Errors
     ///
     /// As [`Prepared::open`]; also when the system gives no threads.
-    pub(crate) async fn start(self, options: EmbedderOptions) -> anyhow::Result<Embedder> {
+    pub(crate) async fn start(
+        self,
+        options: EmbedderOptions,
+        slot: Slot,
+    ) -> anyhow::Result<FixedEmbedder> {
         match self.open().await? {
-            Opened::Remote(provider) => Ok(Embedder::remote(*provider, options)),
+            Opened::Remote(provider) => Ok(FixedEmbedder::remote(*provider, options, slot)),
             Opened::Here(encoder) => {
-                Embedder::start(*encoder, options).context("start the embedder")
+                FixedEmbedder::start(*encoder, options, slot).context("start the embedder")
             }
         }
     }

@@ -3,14 +3,14 @@
 use activekg_storage::ids::NodeId;
 use activekg_storage::queue::State;
 use activekg_storage::tables::auth::{AUDIT, AuditRecord};
-use activekg_storage::tables::graph::EmbeddingStatus;
+use activekg_storage::tables::graph::{EmbeddingStatus, Slot};
 use activekg_storage::time::ManualClock;
 use activekg_storage::{Readable, Scan, StoreOptions};
 use serde_json::json;
 
 use super::*;
 use crate::graph::{
-    FreeSpace, Graph, JOB_PURGED, NewNode, Node, Object, QUEUE, Requeue, Settings, View,
+    FreeSpace, Graph, JOB_PURGED, MadeBy, NewNode, Node, Object, QUEUE, Requeue, Settings, View,
     wrong_counters,
 };
 
@@ -39,6 +39,11 @@ fn bench() -> Bench {
     let shown: Arc<dyn Clock> = Arc::new(clock.clone());
     let graph = Graph::new(store.clone(), settings, shown.clone(), space);
     Bench { graph, queues: Queues::new(store, shown), clock, _dir: dir }
+}
+
+/// Who makes the vectors of these tests.
+fn made_by() -> MadeBy {
+    MadeBy { model: "test".to_owned(), dim: 2, slot: Slot::A }
 }
 
 fn tenant(name: &str) -> TenantId {
@@ -75,7 +80,7 @@ impl Bench {
             self.clock.advance(QUEUE.backoff_cap * 2);
             let (batch, _) = self.graph.take(1000).await.unwrap();
             let results = batch.into_iter().map(|job| (job, Err(error.to_owned()))).collect();
-            self.graph.settle(results, "test").await.unwrap();
+            self.graph.settle(results, made_by()).await.unwrap();
         }
     }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use activekg_index::{GraphState, IndexError, TextDoc, TextOp, VectorOp};
 use activekg_storage::changes::{self, ChangeKind, ChangeRecord, Retention, TRIM_MAX, Tail};
 use activekg_storage::ids::{NodeId, TenantId};
-use activekg_storage::tables::graph::{NODES, NodeRecord, VECTORS, VectorRecord};
+use activekg_storage::tables::graph::{NODES, NodeRecord, Slot, VectorRecord};
 use activekg_storage::time::Clock;
 use activekg_storage::{ReadTx, Readable, Scan, Seq, StorageError, Store, WriteTx};
 use tokio::runtime::Handle;
@@ -195,13 +195,22 @@ fn followable(tx: &ReadTx, seq: Option<Seq>) -> Result<Option<Seq>, StorageError
 fn build_graphs(indexes: &Indexes, shared: &Shared) {
     const LOOK_EVERY: Duration = Duration::from_millis(500);
     while !shared.stop.load(Ordering::Acquire) {
-        if let GraphState::Building { .. } = indexes.vectors.graph_state()
-            && let Err(error) = indexes.vectors.build_graph(&shared.stop)
-        {
-            error!("could not build the vector graph: {error}; searches stay exact");
-        }
-        if let Err(error) = indexes.vectors.maintain() {
-            error!("could not merge vector segments: {error}");
+        for (slot, set) in indexes.all_vectors() {
+            let built = match set.graph_state() {
+                GraphState::Building { .. } => set.build_graph(&shared.stop),
+                GraphState::NotWanted | GraphState::Ready | GraphState::Rejected => Ok(()),
+            };
+            let kept = set.maintain();
+            // A set that was closed meanwhile has no folder, and needs none.
+            if indexes.vectors(slot).is_none() {
+                continue;
+            }
+            if let Err(error) = built {
+                error!("could not build the vector graph: {error}; searches stay exact");
+            }
+            if let Err(error) = kept {
+                error!("could not merge vector segments: {error}");
+            }
         }
         std::thread::park_timeout(LOOK_EVERY);
     }
@@ -325,11 +334,12 @@ impl Follower {
         loop {
             let row = rows.next().transpose()?;
             if let Some(((tenant, id), record)) = &row {
-                let vector = tx.get(&VECTORS, &(tenant.clone(), *id))?;
-                batch.node(tenant, *id, Some(record.clone()), vector, text, vectors)?;
+                let key = (tenant.clone(), *id);
+                let vectors = if vectors { slots(tx, &key)? } else { Vec::new() };
+                batch.node(tenant, *id, Some(record.clone()), vectors, text)?;
                 done += 1;
             }
-            if row.is_none() || batch.len() >= STEP {
+            if row.is_none() || batch.nodes >= STEP {
                 self.apply(std::mem::take(&mut batch))?;
                 self.shared.state.send_replace(State::Rebuilding { done, total });
             }
@@ -383,10 +393,15 @@ impl Follower {
     }
 
     fn apply(&self, batch: Batch) -> Result<(), StepError> {
-        let Batch { text, vectors } = batch;
-        if !vectors.is_empty() {
-            self.indexes.vectors.apply(&vectors)?;
+        let Batch { nodes: _, text, vectors } = batch;
+        let changing = self.indexes.change();
+        for (slot, ops) in vectors {
+            // One that has been closed meanwhile wants nothing.
+            if let Some(set) = self.indexes.vectors(slot) {
+                set.apply(&ops)?;
+            }
         }
+        drop(changing);
         if !text.is_empty() {
             self.indexes.text.apply(&text)?;
         }
@@ -407,7 +422,11 @@ impl Follower {
     /// Brings both indexes to the disk, and lets the log before that go.
     fn sync(&mut self) -> Result<(), StepError> {
         self.indexes.text.sync()?;
-        self.indexes.vectors.commit(self.applied.vectors.get())?;
+        let changing = self.indexes.change();
+        for (_, set) in self.indexes.all_vectors() {
+            set.commit(self.applied.vectors.get())?;
+        }
+        drop(changing);
         self.unsynced = None;
         if self.store.fault().is_some() {
             // The log cannot be shortened; nothing is added to it either.
@@ -438,38 +457,38 @@ impl Follower {
     }
 }
 
-/// Changes for both indexes.
+/// Changes for the indexes.
 #[derive(Default)]
 struct Batch {
+    /// Nodes they are of.
+    nodes: usize,
     text: Vec<TextOp>,
-    vectors: Vec<VectorOp>,
+    vectors: BTreeMap<Slot, Vec<VectorOp>>,
 }
 
 impl Batch {
-    fn len(&self) -> usize {
-        self.text.len().max(self.vectors.len())
-    }
-
-    /// Adds what a node is now to the indexes that want it.
+    /// Adds what a node is now to the indexes that want it: words if `text`, and the slots that
+    /// are given, each with its vector if it has one.
     fn node(
         &mut self,
         tenant: &TenantId,
         id: NodeId,
         record: Option<NodeRecord>,
-        vector: Option<VectorRecord>,
+        vectors: Vec<(Slot, Option<VectorRecord>)>,
         text: bool,
-        vectors: bool,
     ) -> Result<(), graph::Error> {
+        self.nodes += 1;
         let live = record.filter(|record| !record.deleted);
-        if vectors {
-            self.vectors.push(match vector.filter(|_| live.is_some()) {
+        for (slot, vector) in vectors {
+            let op = match vector.filter(|_| live.is_some()) {
                 Some(vector) => VectorOp::Put {
                     id: id.as_u128(),
                     tenant: tenant.as_str().to_owned(),
                     values: vector.values,
                 },
                 None => VectorOp::Remove { id: id.as_u128() },
-            });
+            };
+            self.vectors.entry(slot).or_default().push(op);
         }
         if text {
             self.text.push(match live {
@@ -481,6 +500,15 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// A node's vector in each slot. All slots are read, for one may be taken into use between this
+/// and the writing.
+fn slots(
+    tx: &ReadTx,
+    key: &(TenantId, NodeId),
+) -> Result<Vec<(Slot, Option<VectorRecord>)>, StorageError> {
+    Slot::ALL.into_iter().map(|slot| Ok((slot, tx.get(slot.vectors(), key)?))).collect()
 }
 
 /// The last state of each changed node, once.
@@ -504,8 +532,8 @@ fn gather(
     for ((tenant, id), (text, vectors)) in nodes {
         let key = (tenant.clone(), id);
         let record = tx.get(&NODES, &key)?;
-        let vector = if vectors { tx.get(&VECTORS, &key)? } else { None };
-        batch.node(&tenant, id, record, vector, text, vectors)?;
+        let vectors = if vectors { slots(tx, &key)? } else { Vec::new() };
+        batch.node(&tenant, id, record, vectors, text)?;
     }
     Ok(batch)
 }

@@ -1,9 +1,12 @@
-//! The two derived indexes, as files beside the store.
+//! The derived indexes, as files beside the store.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use activekg_index::{GraphState, IndexError, TextIndex, TextOptions, VectorOptions, VectorSet};
 use activekg_storage::Seq;
+use activekg_storage::tables::graph::Slot;
+use arc_swap::ArcSwapOption;
 use tracing::warn;
 
 /// Where an index is kept, and how far it has followed the change log.
@@ -11,32 +14,108 @@ use tracing::warn;
 pub struct Opened {
     /// The last change in the text index; `None` = build it from the store.
     pub text: Option<Seq>,
-    /// The last change in the vector index; `None` = build it from the store.
+    /// The last change in every vector index; `None` = build them from the store.
     pub vectors: Option<Seq>,
 }
 
-/// The text and the vector index.
+/// The text index, and a vector index for each slot in use.
 pub struct Indexes {
+    dir: PathBuf,
     pub(super) text: TextIndex,
-    pub(super) vectors: VectorSet,
+    vectors: [ArcSwapOption<VectorSet>; 2],
+    /// Held by whoever changes an index, or what indexes there are.
+    changing: Mutex<()>,
 }
 
 impl Indexes {
-    /// Opens the indexes under `dir`. One that is missing, damaged or of another version is
-    /// started empty, its old files moved out of the way: the store has all that was in it.
+    /// Opens the indexes under `dir`, of vectors those in `slots`. One that is missing, damaged or
+    /// of another version is started empty, its old files moved out of the way: the store has all
+    /// that was in it. Vectors of other slots are removed.
     ///
     /// # Errors
     ///
     /// When a fresh index cannot be made either.
-    pub fn open(dir: &Path, vectors: VectorOptions) -> Result<(Self, Opened), IndexError> {
+    pub fn open(dir: &Path, slots: &[(Slot, VectorOptions)]) -> Result<(Self, Opened), IndexError> {
         make_place(dir)?;
-        let (text_dir, vectors_dir) = (dir.join("text"), dir.join("vectors"));
+        let text_dir = dir.join("text");
         let open_text = || TextIndex::open(&text_dir, TextOptions::default());
         let (text, text_seq) = or_fresh("text", &text_dir, open_text)?;
-        let open_vectors = || VectorSet::open(&vectors_dir, vectors);
-        let (vectors, vectors_seq) = or_fresh("vector", &vectors_dir, open_vectors)?;
+        let this = Self {
+            dir: dir.to_owned(),
+            text,
+            vectors: Default::default(),
+            changing: Mutex::default(),
+        };
+        let mut vectors_seq = Some(u64::MAX);
+        for slot in Slot::ALL {
+            let place = this.place(slot);
+            let Some((_, options)) = slots.iter().find(|(used, _)| *used == slot) else {
+                VectorSet::wipe(&place)?;
+                continue;
+            };
+            let open_vectors = || VectorSet::open(&place, *options);
+            let (set, seq) = or_fresh("vector", &place, open_vectors)?;
+            this.at(slot).store(Some(Arc::new(set)));
+            // None is the least.
+            vectors_seq = vectors_seq.min(seq);
+        }
         let opened = Opened { text: text_seq.map(Seq), vectors: vectors_seq.map(Seq) };
-        Ok((Self { text, vectors }, opened))
+        Ok((this, opened))
+    }
+
+    /// Begins an empty index for the vectors of a slot.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses.
+    pub fn open_slot(&self, slot: Slot, options: VectorOptions) -> Result<(), IndexError> {
+        let _changing = self.change();
+        let place = self.place(slot);
+        VectorSet::wipe(&place)?;
+        let (set, _) = VectorSet::open(&place, options)?;
+        self.at(slot).store(Some(Arc::new(set)));
+        Ok(())
+    }
+
+    /// Removes the index of the vectors of a slot. Searches in it that are under way end well.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses. Searches do not find the index either way.
+    pub fn close_slot(&self, slot: Slot) -> Result<(), IndexError> {
+        let _changing = self.change();
+        self.at(slot).store(None);
+        VectorSet::wipe(&self.place(slot))
+    }
+
+    /// The vectors of a slot, if it is in use.
+    pub fn vectors(&self, slot: Slot) -> Option<Arc<VectorSet>> {
+        self.at(slot).load_full()
+    }
+
+    /// The vectors of each slot in use.
+    pub(super) fn all_vectors(&self) -> Vec<(Slot, Arc<VectorSet>)> {
+        let used = |slot| Some((slot, self.vectors(slot)?));
+        Slot::ALL.into_iter().filter_map(used).collect()
+    }
+
+    /// Keeps others from changing an index, and what indexes there are.
+    pub(super) fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn at(&self, slot: Slot) -> &ArcSwapOption<VectorSet> {
+        match slot {
+            Slot::A => &self.vectors[0],
+            Slot::B => &self.vectors[1],
+        }
+    }
+
+    fn place(&self, slot: Slot) -> PathBuf {
+        self.dir.join(match slot {
+            Slot::A => "vectors",
+            Slot::B => "vectors-b",
+        })
     }
 }
 
@@ -84,14 +163,14 @@ fn move_aside(path: &Path) -> Result<(), IndexError> {
 }
 
 impl Indexes {
-    /// Whether vector searches go through a graph.
-    pub fn graph_is_ready(&self) -> bool {
-        self.vectors.graph_state() == GraphState::Ready
+    /// Whether vector searches of a slot go through a graph.
+    pub fn graph_is_ready(&self, slot: Slot) -> bool {
+        self.vectors(slot).is_some_and(|set| set.graph_state() == GraphState::Ready)
     }
 
-    /// How far the building of the graph is, while one is being built.
-    pub fn graph_progress(&self) -> Option<(usize, usize)> {
-        match self.vectors.graph_state() {
+    /// How far the building of a slot's graph is, while one is being built.
+    pub fn graph_progress(&self, slot: Slot) -> Option<(usize, usize)> {
+        match self.vectors(slot)?.graph_state() {
             GraphState::Building { done, total } => Some((done, total)),
             GraphState::NotWanted | GraphState::Ready | GraphState::Rejected => None,
         }

@@ -11,8 +11,8 @@ use crate::keys::{self, Key};
 use crate::read::Readable;
 use crate::table::{Scan, Table};
 use crate::tables::graph::{
-    EDGES, EDGES_IN, EVENTS, EXTERNAL_IDS, HISTORY, NODE_EVENTS, NODES, TENANTS, TEXTS,
-    TenantRecord, VECTORS, VERSIONS,
+    BEHIND, EDGES, EDGES_IN, EVENTS, EXTERNAL_IDS, HISTORY, NODE_EVENTS, NODES, Slot, TENANTS,
+    TEXTS, TenantRecord, VERSIONS,
 };
 use crate::walk::shown;
 use crate::{changes, queue, tables};
@@ -259,9 +259,15 @@ pub(crate) fn isolation(tx: &impl Readable) -> Result<Isolation, StorageError> {
         let (key, ()) = row?;
         seen.follow(&owners, &NODE_EVENTS, &key, &key.0, key.1);
     }
-    for row in tx.scan(&VECTORS, Scan::all())? {
+    for vectors in Slot::ALL.map(Slot::vectors) {
+        for row in tx.scan(vectors, Scan::all())? {
+            let (key, _) = row?;
+            seen.follow(&owners, vectors, &key, &key.0, key.1);
+        }
+    }
+    for row in tx.scan(&BEHIND, Scan::all())? {
         let (key, _) = row?;
-        seen.follow(&owners, &VECTORS, &key, &key.0, key.1);
+        seen.follow(&owners, &BEHIND, &key, &key.0, key.1);
     }
     for row in tx.scan(&TEXTS, Scan::all())? {
         let (key, _) = row?;

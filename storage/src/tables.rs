@@ -4,6 +4,7 @@ pub mod auth;
 pub mod blobs;
 pub mod connectors;
 pub mod graph;
+pub mod models;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,7 @@ const AREAS: &[&[TableInfo]] = &[
     open::TABLES,
     migrate::TABLES,
     graph::TABLES,
+    models::TABLES,
     connectors::TABLES,
     auth::TABLES,
     blobs::TABLES,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use activekg_index::{Metric, VectorOptions};
 use activekg_storage::ids::{NodeId, TenantId};
+use activekg_storage::tables::graph::Slot;
 use activekg_storage::time::{ManualClock, UnixMicros};
 use activekg_storage::{Store, StoreOptions};
 use futures_util::StreamExt;
@@ -89,7 +90,8 @@ impl Site {
         );
         let encoder = Encoder::built_in(Precision::F32).expect("the model");
         let options = VectorOptions::new(encoder.model().dim, Metric::Cosine);
-        let (indexes, opened) = Indexes::open(&dir.path().join("index"), options).expect("indexes");
+        let (indexes, opened) =
+            Indexes::open(&dir.path().join("index"), &[(Slot::A, options)]).expect("indexes");
         let indexes = Arc::new(indexes);
         let indexer =
             Indexer::start(store.clone(), indexes.clone(), opened, Arc::new(clock.clone()))

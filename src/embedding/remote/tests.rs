@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use activekg_storage::ids::TenantId;
+use activekg_storage::tables::graph::Slot;
 use activekg_storage::time::{ManualClock, UnixMicros};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::embedding::Embedder;
+use crate::embedding::FixedEmbedder;
 use crate::observability::metrics::Metrics;
 use crate::upstream::testing::{Reply, Seen, Stub, metrics, service};
 use crate::upstream::{Failure, Service};
@@ -36,7 +37,7 @@ fn openai(seen: &Seen) -> Value {
 }
 
 struct Site {
-    embedder: Embedder,
+    embedder: FixedEmbedder,
     metrics: Metrics,
     clock: ManualClock,
 }
@@ -56,7 +57,7 @@ fn site(stub: &Stub, dialect: Dialect, tokens_a_day: Option<u64>) -> Site {
         tokens_a_day,
     };
     let provider = Provider::new(options, metrics.upstream.clone(), Arc::new(clock.clone()));
-    let embedder = Embedder::remote(provider.unwrap(), EmbedderOptions::default());
+    let embedder = FixedEmbedder::remote(provider.unwrap(), EmbedderOptions::default(), Slot::A);
     Site { embedder, metrics, clock }
 }
 

@@ -42,7 +42,7 @@ async fn only_nodes_whose_text_differs_are_embedded_again() {
         assert!(!taken.contains(&id));
     }
     let results = batch.into_iter().map(|job| (job, Ok(vec![0.0, 1.0]))).collect();
-    graph.settle(results, "test").await.expect("settled");
+    graph.settle(results, made_by()).await.expect("settled");
     assert_counters_hold(&graph.store().read().expect("a snapshot"), &tenant("acme"));
 
     // Swept under these rules: a further start looks at nothing.

@@ -16,6 +16,7 @@ use crate::auth::tenancy::OpenTenant::{Default as DefaultTenant, NamedOrDefault}
 use crate::graph::{EmbeddingStats, Requeue, StatusCounts};
 use crate::http::error::ApiError;
 use crate::http::extract::{JsonBody, Params, Reply};
+use crate::models::Served;
 
 /// GET /admin/embedding/status.
 pub(super) async fn status(
@@ -93,11 +94,10 @@ pub(super) async fn info(
     let oldest = ages.iter().copied().reduce(f64::max);
     let coverage = if total == 0 { 1.0 } else { embedded as f64 / total as f64 };
     app.metrics.embedding.tenant(view.tenant().as_str(), coverage, oldest);
-    let dim = app.embedder.model().dim;
-    let embedding = &app.config.embedding;
+    let Served { backend, model, name: _, dim } = app.models.serving();
     Ok(Reply(json!({
-        "embedding_backend": embedding.backend,
-        "embedding_model": embedding.model,
+        "embedding_backend": backend,
+        "embedding_model": model,
         "counts": {
             "total_nodes": total,
             "with_embedding": embedded,

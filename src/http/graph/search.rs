@@ -260,7 +260,7 @@ fn ann_config(app: &App) -> AnnConfig {
         Distance::L2 => "<->",
         Distance::Ip => "<#>",
     };
-    let built = app.search.indexes().graph_is_ready();
+    let built = app.search.graph_is_ready();
     AnnConfig {
         metric: search.distance.as_str(),
         operator,

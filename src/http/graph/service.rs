@@ -38,7 +38,7 @@ pub(super) async fn ready(State(app): State<App>) -> Response {
     let (status, body) = if problems.is_empty() {
         let mut body = json!({ "status": "ready" });
         // Searches are exact, and slower, until the graph stands: worth a note, not a refusal.
-        if let Some((done, total)) = app.search.indexes().graph_progress() {
+        if let Some((done, total)) = app.search.graph_progress() {
             body["vector_graph"] = json!({ "state": "building", "done": done, "total": total });
         }
         (StatusCode::OK, body)

@@ -283,6 +283,29 @@ pub static ROUTES: &[Route] = &[
         answer: Answer::Json("BackupTrial"),
         ..admin(Verb::Post, "/admin/backups/{name}/verify", "Try a backup out")
     },
+    operate(Verb::Get, "/admin/model", "Show the embedding model and its change", "ModelStatus"),
+    Route {
+        body: Some("ModelChangeRequest"),
+        ..operate(Verb::Post, "/admin/model/change", "Begin to change it", "ModelStatus")
+    },
+    operate(
+        Verb::Delete,
+        "/admin/model/change",
+        "Remove the one that does not serve",
+        "ModelStatus",
+    ),
+    Route {
+        body: Some("ModelCompareRequest"),
+        ..operate(Verb::Post, "/admin/model/compare", "Search by both models", "ModelComparison")
+    },
+    Route {
+        body: Some("ModelSwitchRequest"),
+        ..operate(Verb::Post, "/admin/model/switch", "Go over to the new one", "ModelStatus")
+    },
+    Route {
+        body: Some("ModelSwitchRequest"),
+        ..operate(Verb::Post, "/admin/model/roll-back", "Go back to the old one", "ModelStatus")
+    },
     operate(Verb::Get, "/admin/queues", "List the queues", "QueueList"),
     Route {
         query: &[ANY_TENANT],

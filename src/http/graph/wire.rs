@@ -5,6 +5,7 @@ pub mod ask;
 pub mod backup;
 pub mod edge;
 pub mod embedding;
+pub mod models;
 pub mod node;
 pub mod policy;
 pub mod query;

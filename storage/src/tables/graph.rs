@@ -33,8 +33,16 @@ pub const EVENTS: Table<(TenantId, UnixMicros, EventId), EventRecord> = Table::n
 pub const NODE_EVENTS: Table<(TenantId, NodeId, UnixMicros, EventId), ()> =
     Table::new("graph.node_events");
 
-/// (tenant, node) -> vector. A node's embedding; all of a tenant's, to build its index.
+/// (tenant, node) -> vector. A node's embedding in the first slot; all of a tenant's, to build its
+/// index. See [`Slot`].
 pub const VECTORS: Table<(TenantId, NodeId), VectorRecord> = Table::new("graph.vectors");
+
+/// (tenant, node) -> vector. A node's embedding in the second slot.
+pub const VECTORS_B: Table<(TenantId, NodeId), VectorRecord> = Table::new("graph.vectors_b");
+
+/// (tenant, node) -> what was tried. Nodes whose vector in the slot that does not serve is not of
+/// their present text, while there is such a slot.
+pub const BEHIND: Table<(TenantId, NodeId), BehindRecord> = Table::new("graph.behind");
 
 /// (tenant, node) -> text. The text that was embedded, where it is not in the node's facts.
 pub const TEXTS: Table<(TenantId, NodeId), TextRecord> = Table::new("graph.texts");
@@ -61,6 +69,8 @@ pub(crate) const TABLES: &[TableInfo] = &[
     TableInfo::of(&EVENTS),
     TableInfo::of(&NODE_EVENTS),
     TableInfo::of(&VECTORS),
+    TableInfo::of(&VECTORS_B),
+    TableInfo::of(&BEHIND),
     TableInfo::of(&TEXTS),
     TableInfo::of(&HISTORY),
     TableInfo::of(&VERSIONS),
@@ -200,6 +210,57 @@ pub struct VectorRecord {
 }
 
 impl Record for VectorRecord {
+    const FORMAT: u8 = 1;
+}
+
+/// One of two places for the vectors of a model. While the model is being changed both are filled,
+/// and searches work with one of them. Variants are stored by position.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub enum Slot {
+    /// [`VECTORS`], where every store begins.
+    #[default]
+    A,
+    /// [`VECTORS_B`].
+    B,
+}
+
+impl Slot {
+    /// Both.
+    pub const ALL: [Slot; 2] = [Slot::A, Slot::B];
+
+    /// The vectors in it.
+    #[must_use]
+    pub fn vectors(self) -> &'static Table<(TenantId, NodeId), VectorRecord> {
+        match self {
+            Self::A => &VECTORS,
+            Self::B => &VECTORS_B,
+        }
+    }
+
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Slot {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
+/// A node whose vector in the other slot is to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BehindRecord {
+    /// Attempts that failed.
+    pub attempts: u32,
+    /// Not before this instant.
+    pub due: Option<UnixMicros>,
+    /// Why the latest attempt failed.
+    pub error: Option<String>,
+}
+
+impl Record for BehindRecord {
     const FORMAT: u8 = 1;
 }
 

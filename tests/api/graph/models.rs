@@ -146,7 +146,9 @@ fn vectors_of_two_models_are_not_mixed() {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    for part in ["all-MiniLM-L6-v2 (384", "nomic-embed-text (768", "Set EMBEDDING_MODEL back"] {
+    for part in
+        ["all-MiniLM-L6-v2 (384", "models change nomic-embed-text", "Set EMBEDDING_MODEL back"]
+    {
         assert!(said.contains(part), "{part}: {said}");
     }
     server.start_again(&[]);
