@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::bert::{Arena, Bert};
+use super::between::Between;
 use super::folder::ModelFiles;
 use super::kernels::{Isa, Kernel};
 use super::linear::Form;

@@ -110,7 +110,8 @@ impl ModelFiles {
     }
 
     /// Those of a folder: `config.json`, `tokenizer.json` and `model.safetensors`; where they are
-    /// there, `modules.json`, `1_Pooling/config.json` and `sentence_bert_config.json` count too.
+    /// there, `modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json` and
+    /// `tokenizer_config.json` count too.
     pub(super) fn open(folder: &Path) -> Result<Self, EmbedError> {
         let path = folder.join("config.json");
         let config = config(&bytes(&path, SETTINGS_MAX)?, &path.display().to_string())?;
@@ -145,26 +146,40 @@ fn config(json: &[u8], name: &str) -> Result<Config, EmbedError> {
 #[derive(Deserialize)]
 struct Module {
     r#type: String,
+    #[serde(default)]
+    path: String,
 }
+
+/// The folder of the pooling settings.
+const POOLING: &str = "1_Pooling";
 
 /// Refuses steps that would be left out. Vectors always get length 1, so normalising is no step.
 fn check_modules(folder: &Path) -> Result<(), EmbedError> {
     let path = folder.join("modules.json");
+    let fault = |what: String| EmbedError::Model(format!("{}: {what}", path.display()));
     let modules: Vec<Module> = optional(&path)?.unwrap_or_default();
-    for Module { r#type } in modules {
+    for Module { r#type, path } in modules {
         let step = r#type.rsplit('.').next().unwrap_or_default();
-        if !["Transformer", "Pooling", "Normalize"].contains(&step) {
-            let what = format!("{}: no module of type {type:?}", path.display(), type = r#type);
-            return Err(EmbedError::Model(what));
+        // What is elsewhere would not be read.
+        let place = match step {
+            "Transformer" => "",
+            "Pooling" => POOLING,
+            "Normalize" => continue,
+            _ => return Err(fault(format!("no module of type {type:?}", type = r#type))),
+        };
+        if path != place {
+            return Err(fault(format!("the path of {step} must be {place:?}, not {path:?}")));
         }
     }
     Ok(())
 }
 
-/// The fields of `1_Pooling/config.json` that may be true.
+/// The fields of `1_Pooling/config.json`: the name of a mode or several, or as it was before
+/// sentence-transformers 6, a field for each that may be true.
 #[derive(Deserialize)]
 #[serde(default)]
 struct PoolingModes {
+    pooling_mode: Option<OneOrMore>,
     pooling_mode_cls_token: bool,
     pooling_mode_mean_tokens: bool,
     pooling_mode_max_tokens: bool,
@@ -173,9 +188,17 @@ struct PoolingModes {
     pooling_mode_lasttoken: bool,
 }
 
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
 impl Default for PoolingModes {
     fn default() -> Self {
         Self {
+            pooling_mode: None,
             pooling_mode_cls_token: false,
             pooling_mode_mean_tokens: true,
             pooling_mode_max_tokens: false,
@@ -187,8 +210,10 @@ impl Default for PoolingModes {
 }
 
 fn pooling(folder: &Path) -> Result<Pooling, EmbedError> {
-    let path = folder.join("1_Pooling").join("config.json");
+    let path = folder.join(POOLING).join("config.json");
+    let fault = |what: &str| EmbedError::Model(format!("{}: {what}", path.display()));
     let PoolingModes {
+        pooling_mode: named,
         pooling_mode_cls_token: first,
         // The mean over the root of the length is the mean, once scaled to length 1.
         pooling_mode_mean_sqrt_len_tokens: rooted,
@@ -197,14 +222,24 @@ fn pooling(folder: &Path) -> Result<Pooling, EmbedError> {
         pooling_mode_weightedmean_tokens: weighted,
         pooling_mode_lasttoken: last,
     } = optional(&path)?.unwrap_or_default();
+    let named = named.map(|named| match named {
+        OneOrMore::One(name) => vec![name],
+        OneOrMore::More(names) => names,
+    });
+    if let Some(names) = named {
+        return match names.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["cls"] => Ok(Pooling::First),
+            ["mean" | "mean_sqrt_len_tokens"] => Ok(Pooling::Mean),
+            _ => Err(fault("pooling_mode must be \"cls\" or \"mean\"")),
+        };
+    }
     match (first, mean || rooted, max || weighted || last) {
         (true, false, false) => Ok(Pooling::First),
         (false, true, false) => Ok(Pooling::Mean),
-        _ => Err(EmbedError::Model(format!(
-            "{}: exactly one of pooling_mode_cls_token and pooling_mode_mean_tokens must be true, \
-             and no other mode",
-            path.display()
-        ))),
+        _ => Err(fault(
+            "exactly one of pooling_mode_cls_token and pooling_mode_mean_tokens must be true, and \
+             no other mode",
+        )),
     }
 }
 
@@ -215,11 +250,28 @@ struct SentenceConfig {
     max_seq_length: Option<usize>,
 }
 
+/// The field of `tokenizer_config.json` that is read. Where no length was set it is an integer
+/// near 10^30.
+#[derive(Deserialize)]
+struct TokenizerConfig {
+    #[serde(default)]
+    model_max_length: Option<f64>,
+}
+
+/// Word pieces read of a text: what the model was saved with, in one file or, since
+/// sentence-transformers 6, the other; no more than it has positions for.
 fn window(folder: &Path, config: &Config) -> Result<usize, EmbedError> {
-    let path = folder.join("sentence_bert_config.json");
+    let mut path = folder.join("sentence_bert_config.json");
     let typed: Option<SentenceConfig> = optional(&path)?;
+    let mut length = typed.and_then(|typed| typed.max_seq_length);
+    if length.is_none() {
+        path = folder.join("tokenizer_config.json");
+        let typed: Option<TokenizerConfig> = optional(&path)?;
+        // Floats that are no length, as too large or negative ones, become the nearest.
+        length = typed.and_then(|typed| typed.model_max_length).map(|length| length as usize);
+    }
     let positions = config.max_position_embeddings;
-    let window = typed.and_then(|typed| typed.max_seq_length).unwrap_or(positions).min(positions);
+    let window = length.unwrap_or(positions).min(positions);
     if window < WINDOW_MIN {
         let what = format!("a model cannot read {window} tokens, {WINDOW_MIN} at least");
         return Err(EmbedError::Model(format!("{}: {what}", path.display())));
@@ -251,3 +303,6 @@ fn bytes(path: &Path, max: u64) -> Result<Vec<u8>, EmbedError> {
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,10 +10,11 @@ use super::manifest::{Kind, Part, copy_and_digest};
 const NEEDED: [&str; 3] = ["config.json", "tokenizer.json", "model.safetensors"];
 /// Files that go along if they are there: how vectors are pooled, how much is read, and what
 /// people may do with the model.
-const FURTHER: [&str; 8] = [
+const FURTHER: [&str; 9] = [
     "1_Pooling/config.json",
     "modules.json",
     "sentence_bert_config.json",
+    "tokenizer_config.json",
     "README.md",
     "LICENSE",
     "LICENSE.txt",
