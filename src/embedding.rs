@@ -10,6 +10,7 @@
 mod attention;
 mod batcher;
 mod bert;
+mod between;
 mod cache;
 mod encoder;
 mod fair;

@@ -49,7 +49,7 @@ impl Heads {
     /// where the size of a head allows it.
     pub(super) fn attend(
         self,
-        session: &Session,
+        session: &Session<'_>,
         form: Form,
         qkv: &[f32],
         text: Range<usize>,
@@ -74,7 +74,7 @@ impl Heads {
 
     fn head_f32(
         self,
-        session: &Session,
+        session: &Session<'_>,
         projected: Projected<'_>,
         head: usize,
         scratch: &mut Scratch,
@@ -92,6 +92,7 @@ impl Heads {
         pack(&numbers[2 * hidden + at..], row, self.size, n, values);
         for first in (0..n).step_by(BLOCK) {
             let rows = BLOCK.min(n - first);
+            session.look();
             let a = &numbers[first * row + at..];
             let product = ProductF32 { a, a_stride: row, rows, depth, b: keys, stride: columns };
             session.product_f32(&product, scores);
@@ -109,7 +110,7 @@ impl Heads {
 
     fn head_bf16(
         self,
-        session: &Session,
+        session: &Session<'_>,
         projected: Projected<'_>,
         head: usize,
         scratch: &mut Scratch,
@@ -130,6 +131,7 @@ impl Heads {
         pair_to_bf16(kernel, &numbers[2 * hidden + at..], row, size, values, reach);
         for first in (0..n).step_by(BLOCK) {
             let rows = BLOCK.min(n - first);
+            session.look();
             let queries = &numbers[first * row + at..];
             let a = &mut lines[..BLOCK * depth];
             round_to_bf16(kernel, queries, row, size, a, depth);
@@ -236,7 +238,7 @@ mod tests {
             qkv.extend(vec![1e6; row]);
             let want = defined(heads, &qkv[2 * row..], n);
             for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-                let session = Session::new(Kernel::choose(Some(isa)).unwrap());
+                let session = Session::new(Kernel::choose(Some(isa)).unwrap(), None);
                 let mut scratch = Scratch::default();
                 for (form, error) in [(Form::F32, 1e-5), (Form::Bf16, 1e-2)] {
                     let mut out = vec![7.0; (n + 3) * stride(hidden)];

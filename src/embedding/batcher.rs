@@ -11,7 +11,7 @@ use super::cache::QueryCache;
 use super::encoder::Encoder;
 use super::queue::Request;
 use super::stats::EmbedderStats;
-use super::worker::{Lane, Model, Shared};
+use super::worker::{Model, Shared};
 use super::{EmbedError, ModelInfo};
 
 /// Texts handed over at a time by one job: enough to fill a slice for every thread, few enough
@@ -28,7 +28,7 @@ pub struct EmbedderOptions {
     /// Queries that may wait before one is refused, and texts of jobs that may wait before their
     /// jobs do; at least 1.
     pub queue_len: usize,
-    /// Threads that compute; 0 takes one for each core. One more is for queries alone.
+    /// Threads that compute; 0 takes one for each core.
     pub threads: usize,
 }
 
@@ -40,9 +40,9 @@ impl Default for EmbedderOptions {
 
 /// A handle on the service; clones share it. The threads end when the last handle is dropped.
 ///
-/// Queries go before the texts of jobs, and one thread takes nothing else, so that a query never
-/// waits until a slice of a job is done: the system shares the cores among the threads, and one
-/// that has slept comes first. The texts of jobs are taken of the tenants in turn. A text that
+/// Queries go before the texts of jobs. One that arrives while all threads are at such texts does
+/// not wait until a slice is done: the pass stops after the product it is at, and its thread
+/// embeds the query first. The texts of jobs are taken of the tenants in turn. A text that
 /// the model fails at fails alone.
 #[derive(Clone)]
 pub(super) struct Embedder {
@@ -70,10 +70,10 @@ impl Embedder {
         let shared = Arc::new(Shared::new(model, cache, queue_len.max(1), n_threads));
         // Ends the threads that were started if one cannot be.
         let threads = Threads { shared: Arc::clone(&shared) };
-        for lane in std::iter::repeat_n(Lane::All, n_threads).chain([Lane::Queries]) {
+        for _ in 0..n_threads {
             let shared = Arc::clone(&shared);
             let thread = thread::Builder::new().name("embed".to_owned());
-            thread.spawn(move || shared.work(lane)).map_err(|_| EmbedError::Stopped)?;
+            thread.spawn(move || shared.work()).map_err(|_| EmbedError::Stopped)?;
         }
         Ok(Self { shared, _threads: Arc::new(threads) })
     }

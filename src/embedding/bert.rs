@@ -9,6 +9,7 @@ use std::thread;
 
 use super::EmbedError;
 use super::attention::{self, Heads};
+use super::between::Between;
 use super::folder::{Config, Pooling};
 use super::kernels::{Affine, Isa, Kernel, Session, add_and_normalize, add_bias, lend, normalize};
 use super::linear::{Form, Linear, Matrix, Scratch, Then, stride};
@@ -100,11 +101,13 @@ impl Bert {
         self.kernel.isa()
     }
 
-    /// The vector of each text, scaled to length 1. A text without tokens has one of zeros.
+    /// The vector of each text, scaled to length 1. A text without tokens has one of zeros. Lets
+    /// run what comes in `between`.
     pub(super) fn forward(
         &self,
         texts: &[&[u32]],
         arena: &mut Arena,
+        between: Option<&Between<'_>>,
     ) -> Result<Vec<Vec<f32>>, EmbedError> {
         let n_tokens: usize = texts.iter().map(|text| text.len()).sum();
         arena.texts.clear();
@@ -114,7 +117,7 @@ impl Bert {
             start += text.len();
         }
         self.look_up(texts, lend(&mut arena.x, n_tokens * stride(self.hidden), 0.0))?;
-        let session = Session::new(self.kernel);
+        let session = Session::new(self.kernel, between);
         for layer in &self.layers {
             layer.forward(&session, self.heads, n_tokens, arena);
         }
@@ -194,7 +197,7 @@ impl Layer {
         })
     }
 
-    fn forward(&self, session: &Session, heads: Heads, n_tokens: usize, arena: &mut Arena) {
+    fn forward(&self, session: &Session<'_>, heads: Heads, n_tokens: usize, arena: &mut Arena) {
         let kernel = session.kernel();
         let Arena { x, qkv, attended, inner, out, texts, scratch, attention } = arena;
         let (width, qkv_width) = (self.attended.stride(), self.qkv.stride());

@@ -16,8 +16,7 @@ use super::tokenize::WordPieces;
 use super::{EmbedError, batcher::lock};
 
 /// Tokens computed in one go. Larger gains nothing measurable, since the weights are read once
-/// for each and stay in the cache, and smaller reads them more often; it is also what a query may
-/// have to wait for.
+/// for each and stay in the cache, and smaller reads them more often.
 pub(super) const SLICE_TOKENS: usize = 512;
 
 /// The word pieces of one text.
@@ -46,8 +45,8 @@ impl Encoder {
 
     /// Loads a model of the BERT family from a folder as sentence-transformers writes it:
     /// `config.json`, `tokenizer.json` and `model.safetensors` (f16, bf16 or f32), and where they
-    /// are there `modules.json`, `1_Pooling/config.json` and `sentence_bert_config.json`. The
-    /// model is named after the folder. Its files are read here and not needed afterwards.
+    /// are there `modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json` and
+    /// `tokenizer_config.json`. The model is named after the folder. Its files are read here and not needed afterwards.
     ///
     /// # Errors
     ///
@@ -127,7 +126,7 @@ impl Encoder {
         on_threads(cores.min(slices.len()), || {
             while let Some(&slice) = slices.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let batch: Vec<&[u32]> = slice.iter().map(|&i| tokens[i].as_slice()).collect();
-                match self.forward(&batch) {
+                match self.forward(&batch, None) {
                     Ok(vectors) => lock(&done).extend(slice.iter().copied().zip(vectors)),
                     Err(error) => {
                         *lock(&failed) = Some(error);
@@ -149,10 +148,15 @@ impl Encoder {
         self.pieces.split(text)
     }
 
-    /// The vectors of a slice of texts, on the calling thread.
-    pub(super) fn forward(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, EmbedError> {
+    /// The vectors of a slice of texts, on the calling thread, which runs what comes in `between`
+    /// meanwhile.
+    pub(super) fn forward(
+        &self,
+        texts: &[&[u32]],
+        between: Option<&Between<'_>>,
+    ) -> Result<Vec<Vec<f32>>, EmbedError> {
         let mut arena = lock(&self.arenas).pop().unwrap_or_else(Arena::new);
-        let vectors = self.bert.forward(texts, &mut arena);
+        let vectors = self.bert.forward(texts, &mut arena, between);
         lock(&self.arenas).push(arena);
         vectors
     }
@@ -210,6 +214,7 @@ fn on_threads(n: usize, work: impl Fn() + Sync) -> Result<(), EmbedError> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
     use std::sync::OnceLock;
     use std::time::{Duration, Instant};
 
@@ -361,6 +366,30 @@ mod tests {
         }
     }
 
+    /// Tiles are taken away and given back, buffers are lent to both: none of it may show.
+    #[test]
+    fn a_pass_that_is_interrupted_makes_the_same_vectors() {
+        let text = "A text of a job about pumps, valves and seals. ".repeat(12);
+        let job = encoder().tokenize(&text).unwrap();
+        let query = encoder().tokenize("which seal fits pump B").unwrap();
+        for (isa, precision, _, encoder) in all_encoders() {
+            let undisturbed = encoder.forward(&[&job, &query], None).unwrap();
+            let (waiting, looks) = (AtomicUsize::new(1), Cell::new(0));
+            let answers = RefCell::new(Vec::new());
+            let serve = || {
+                if looks.replace(looks.get() + 1) % 150 == 0 {
+                    answers.borrow_mut().extend(encoder.forward(&[&query], None).unwrap());
+                }
+            };
+            let between = Between::new(&waiting, &serve);
+            let vectors = encoder.forward(&[&job, &query], Some(&between)).unwrap();
+            assert_eq!(vectors, undisturbed, "{isa} {precision}");
+            let answers = answers.into_inner();
+            assert!(answers.len() > 3, "{isa} {precision}: {} looks", looks.get());
+            assert!(answers.iter().all(|answer| cosine(answer, &undisturbed[1]) > 0.999_999));
+        }
+    }
+
     #[test]
     fn nothing_is_encoded_to_nothing() {
         assert!(encoder().encode(&[]).unwrap().is_empty());
@@ -368,9 +397,12 @@ mod tests {
 
     #[test]
     fn a_token_out_of_the_vocabulary_is_an_error() {
-        assert!(matches!(encoder().forward(&[&[101, 30_522, 102]]), Err(EmbedError::Failed(_))));
-        assert!(matches!(encoder().forward(&[&[101; 513]]), Err(EmbedError::Failed(_))));
-        assert_eq!(encoder().forward(&[&[]]).unwrap(), [vec![0.0; 384]]);
+        assert!(matches!(
+            encoder().forward(&[&[101, 30_522, 102]], None),
+            Err(EmbedError::Failed(_))
+        ));
+        assert!(matches!(encoder().forward(&[&[101; 513]], None), Err(EmbedError::Failed(_))));
+        assert_eq!(encoder().forward(&[&[]], None).unwrap(), [vec![0.0; 384]]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod lines;
 mod portable;
 mod rows;
 
+use super::between::Between;
 pub(super) use isa::Kernel;
 pub use isa::{Isa, UnknownIsa};
 pub(super) use lines::{Line, floats, floats_mut, halves_mut, lend, words_mut};
@@ -88,17 +89,19 @@ pub(super) struct ProductF32<'a> {
 }
 
 /// A kernel at work on this thread.
-pub(super) struct Session {
+pub(super) struct Session<'a> {
     kernel: Kernel,
+    between: Option<&'a Between<'a>>,
     #[cfg(target_arch = "x86_64")]
     tiles: Option<amx::Tiles>,
 }
 
-impl Session {
-    /// At most one a thread at a time.
-    pub(super) fn new(kernel: Kernel) -> Self {
+impl<'a> Session<'a> {
+    /// At most one a thread at a time, but for what comes in `between`.
+    pub(super) fn new(kernel: Kernel, between: Option<&'a Between<'a>>) -> Self {
         Self {
             kernel,
+            between,
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the kernel proves that tiles are granted; sessions do not nest.
             tiles: (kernel.isa() == Isa::Amx).then(|| unsafe { amx::Tiles::take() }),
@@ -107,6 +110,16 @@ impl Session {
 
     pub(super) fn kernel(&self) -> Kernel {
         self.kernel
+    }
+
+    /// Serves what waits to come in between; to be called often, where nothing is half done.
+    pub(super) fn look(&self) {
+        let Some(between) = self.between.filter(|between| between.is_wanted()) else { return };
+        #[cfg(target_arch = "x86_64")]
+        if let Some(tiles) = &self.tiles {
+            return tiles.set_aside(|| between.serve());
+        }
+        between.serve();
     }
 
     /// See [`Product16`]; the numbers are signed integers. The sums are exact as long as those of

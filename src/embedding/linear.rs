@@ -99,7 +99,7 @@ impl Linear {
     /// `input` with the weights, with the bias.
     pub(super) fn apply(
         &self,
-        session: &Session,
+        session: &Session<'_>,
         input: Matrix<'_>,
         then: Then,
         scratch: &mut Scratch,
@@ -119,7 +119,7 @@ impl Linear {
 
     fn apply_f32(
         &self,
-        session: &Session,
+        session: &Session<'_>,
         input: Matrix<'_>,
         panels: &[f32],
         then: Then,
@@ -133,6 +133,7 @@ impl Linear {
                 let a = &input.numbers[first * a_stride..];
                 let product =
                     ProductF32 { a, a_stride, rows, depth: self.inputs, b: panels, stride };
+                session.look();
                 session.product_f32(&product, out);
                 let out = &mut out[..(rows - 1) * stride + bias.len()];
                 match then {
@@ -146,7 +147,7 @@ impl Linear {
     #[expect(clippy::too_many_arguments, reason = "the parts of one call, taken apart")]
     fn apply_i16(
         &self,
-        session: &Session,
+        session: &Session<'_>,
         input: Matrix<'_>,
         panels: &[Line],
         columns: Columns<'_>,
@@ -166,6 +167,7 @@ impl Linear {
             let columns = Columns { scales: &columns.scales[column..][..bias.len()], bias };
             for (first, scales) in (0..rows).step_by(BLOCK).zip(scales.chunks(BLOCK)) {
                 let a = &lines[first * depth..][..BLOCK * depth];
+                session.look();
                 session.product_i16(&Product16 { a, rows: scales.len(), depth, b }, sums);
                 let out = &mut out[first * stride + column..];
                 match then {
@@ -178,7 +180,7 @@ impl Linear {
 
     fn apply_bf16(
         &self,
-        session: &Session,
+        session: &Session<'_>,
         input: Matrix<'_>,
         panels: &[Line],
         then: Then,
@@ -196,6 +198,7 @@ impl Linear {
             for first in (0..rows).step_by(BLOCK) {
                 let rows = BLOCK.min(rows - first);
                 let a = &lines[first * depth..][..BLOCK * depth];
+                session.look();
                 session.product_bf16(&Product16 { a, rows, depth, b }, sums);
                 let out = &mut out[first * stride + column..];
                 match then {

@@ -109,12 +109,12 @@ impl Queue {
 
     /// Work for one of `threads`: its share of the waiting queries, or else texts.
     pub(super) fn take(&mut self, threads: usize) -> Option<Slice> {
-        self.take_queries(threads).or_else(|| self.take_texts())
+        self.take_queries(threads).map(Slice::Queries).or_else(|| self.take_texts())
     }
 
     /// The share of one of `threads` of the waiting queries: at most about [`SLICE_TOKENS`], and at
     /// least one query unless none waits.
-    pub(super) fn take_queries(&mut self, threads: usize) -> Option<Slice> {
+    pub(super) fn take_queries(&mut self, threads: usize) -> Option<Vec<Request>> {
         let share = self.queries.len().div_ceil(threads.max(1));
         let (mut slice, mut sum) = (Vec::new(), 0);
         while slice.len() < share
@@ -131,7 +131,7 @@ impl Queue {
                 slice.push(request);
             }
         }
-        (!slice.is_empty()).then_some(Slice::Queries(slice))
+        (!slice.is_empty()).then_some(slice)
     }
 
     /// Texts, of the tenants in turn; of as many tokens.

@@ -1,12 +1,13 @@
 //! What the service's threads do: take a slice of work, compute it, answer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use activekg_storage::ids::TenantId;
 
 use super::batcher::lock;
+use super::between::Between;
 use super::cache::QueryCache;
 use super::encoder::Encoder;
 use super::queue::{Queue, Request, Slice};
@@ -18,8 +19,12 @@ pub(super) trait Model: Send + Sync + 'static {
     fn info(&self) -> &ModelInfo;
     /// The word pieces of a text, as many as the model reads.
     fn tokenize(&self, text: &str) -> Result<Vec<u32>, EmbedError>;
-    /// A vector for each text.
-    fn forward(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, EmbedError>;
+    /// A vector for each text. Looks often at what comes in `between`.
+    fn forward(
+        &self,
+        texts: &[&[u32]],
+        between: Option<&Between<'_>>,
+    ) -> Result<Vec<Vec<f32>>, EmbedError>;
 }
 
 impl Model for Encoder {
@@ -31,18 +36,13 @@ impl Model for Encoder {
         self.tokenize(text)
     }
 
-    fn forward(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, EmbedError> {
-        self.forward(texts)
+    fn forward(
+        &self,
+        texts: &[&[u32]],
+        between: Option<&Between<'_>>,
+    ) -> Result<Vec<Vec<f32>>, EmbedError> {
+        self.forward(texts, between)
     }
-}
-
-/// What a thread takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lane {
-    /// Queries, and texts of jobs while there are none.
-    All,
-    /// Only queries.
-    Queries,
 }
 
 /// What the handles and the threads share.
@@ -53,13 +53,15 @@ pub(super) struct Shared {
     pub(super) queue_len: usize,
     n_threads: usize,
     arrived: Condvar,
+    /// Queries in the queue, for threads that are at work. Set under the queue's lock.
+    waiting: AtomicUsize,
     queries: Counters,
     texts: Counters,
     refused: AtomicU64,
 }
 
 impl Shared {
-    /// `n_threads` are those in [`Lane::All`].
+    /// For `n_threads` threads.
     pub(super) fn new(
         model: Box<dyn Model>,
         cache: QueryCache,
@@ -74,6 +76,7 @@ impl Shared {
             queue_len,
             n_threads,
             arrived: Condvar::new(),
+            waiting: AtomicUsize::new(0),
             queries: Counters::new(),
             texts: Counters::new(),
             refused: AtomicU64::new(0),
@@ -81,7 +84,7 @@ impl Shared {
     }
 
     pub(super) fn push_query(&self, request: Request) -> Result<(), EmbedError> {
-        let pushed = lock(&self.queue).push_query(request);
+        let pushed = self.change(|queue| queue.push_query(request));
         match &pushed {
             Ok(()) => self.arrived.notify_one(),
             Err(EmbedError::Busy) => {
@@ -103,7 +106,7 @@ impl Shared {
     }
 
     pub(super) fn stop(&self) {
-        lock(&self.queue).close();
+        self.change(Queue::close);
         self.arrived.notify_all();
     }
 
@@ -117,35 +120,52 @@ impl Shared {
         }
     }
 
+    /// Does something to the queue that may change how many queries wait.
+    fn change<T>(&self, work: impl FnOnce(&mut Queue) -> T) -> T {
+        let mut queue = lock(&self.queue);
+        let done = work(&mut queue);
+        self.waiting.store(queue.len().0, Ordering::Relaxed);
+        done
+    }
+
     /// A thread's life.
-    pub(super) fn work(&self, lane: Lane) {
+    pub(super) fn work(&self) {
+        let serve = || self.serve_queries();
+        let between = Between::new(&self.waiting, &serve);
         loop {
             let mut queue = lock(&self.queue);
             let slice = loop {
                 if queue.is_closed() {
                     return;
                 }
-                let slice = match lane {
-                    Lane::All => queue.take(self.n_threads),
-                    Lane::Queries => queue.take_queries(self.n_threads),
-                };
-                if let Some(slice) = slice {
+                if let Some(slice) = queue.take(self.n_threads) {
                     break slice;
                 }
                 queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
             };
+            self.waiting.store(queue.len().0, Ordering::Relaxed);
             drop(queue);
             match slice {
-                Slice::Queries(requests) => self.answer(requests, &self.queries),
-                Slice::Texts(requests) => self.answer(requests, &self.texts),
+                Slice::Queries(requests) => self.answer(requests, &self.queries, None),
+                Slice::Texts(requests) => self.answer(requests, &self.texts, Some(&between)),
             }
         }
     }
 
-    fn answer(&self, requests: Vec<Request>, counters: &Counters) {
+    /// Answers queries until none waits, in the middle of a slice of texts.
+    fn serve_queries(&self) {
+        while let Some(slice) = self.change(|queue| queue.take_queries(self.n_threads)) {
+            self.answer(slice, &self.queries, None);
+        }
+    }
+
+    fn answer(&self, requests: Vec<Request>, counters: &Counters, between: Option<&Between<'_>>) {
         let mut replies = Vec::with_capacity(requests.len());
         let mut tokens = Vec::with_capacity(requests.len());
         for Request { text, since, reply } in requests {
+            if let Some(between) = between {
+                between.look();
+            }
             counters.taken(since.elapsed());
             match unpanicked(|| self.model.tokenize(&text)) {
                 Ok(pieces) => {
@@ -161,7 +181,7 @@ impl Shared {
         }
         let texts: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
         // One bad text spoils the slice: the others are computed again without it.
-        let together = self.vectors(&texts, counters);
+        let together = self.vectors(&texts, counters, between);
         let alone = together.is_err() && texts.len() > 1;
         let mut together = together.map(Vec::into_iter);
         for (reply, text) in replies.into_iter().zip(texts) {
@@ -169,7 +189,7 @@ impl Shared {
                 Ok(vectors) => vectors.next().ok_or_else(Self::too_few),
                 Err(_) if alone && reply.is_closed() => continue,
                 Err(_) if alone => self
-                    .vectors(&[text], counters)
+                    .vectors(&[text], counters, between)
                     .and_then(|mut vectors| vectors.pop().ok_or_else(Self::too_few)),
                 Err(error) => Err(error.clone()),
             };
@@ -181,11 +201,16 @@ impl Shared {
     }
 
     /// As many vectors as there are texts.
-    fn vectors(&self, texts: &[&[u32]], counters: &Counters) -> Result<Vec<Vec<f32>>, EmbedError> {
+    fn vectors(
+        &self,
+        texts: &[&[u32]],
+        counters: &Counters,
+        between: Option<&Between<'_>>,
+    ) -> Result<Vec<Vec<f32>>, EmbedError> {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
-        let vectors = unpanicked(|| self.model.forward(texts))?;
+        let vectors = unpanicked(|| self.model.forward(texts, between))?;
         if vectors.len() != texts.len() {
             return Err(Self::too_few());
         }

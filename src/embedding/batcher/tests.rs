@@ -1,6 +1,7 @@
 use std::sync::mpsc;
 
 use super::*;
+use crate::embedding::between::Between;
 use crate::embedding::{Precision, cosine};
 
 fn embedder(options: EmbedderOptions) -> Embedder {
@@ -16,8 +17,10 @@ fn one_thread() -> EmbedderOptions {
     EmbedderOptions { threads: 1, ..EmbedderOptions::default() }
 }
 
-/// A model whose word pieces are the bytes of a text, and whose vector is their number. It stops
-/// at what begins with `wait` until the gate lets it through, and says which slices it computes.
+/// A model whose word pieces are the bytes of a text, and whose vector is their number. It says
+/// which slices it computes, and stops until the gate lets it through: once in a slice with what
+/// begins with `wait`, before and after it looks in one with `hold`, and where it splits `split`,
+/// which it says too.
 struct Toy {
     info: ModelInfo,
     gate: Mutex<mpsc::Receiver<()>>,
@@ -35,6 +38,14 @@ fn toy(options: EmbedderOptions) -> (Embedder, Gate, mpsc::Receiver<Vec<String>>
     (Embedder::start_model(Box::new(model), options).unwrap(), gate, computed)
 }
 
+impl Toy {
+    /// Waits at the gate.
+    fn pass(&self) {
+        // Without its gate the test is over.
+        let _open = lock(&self.gate).recv();
+    }
+}
+
 impl Model for Toy {
     fn info(&self) -> &ModelInfo {
         &self.info
@@ -43,17 +54,33 @@ impl Model for Toy {
     fn tokenize(&self, text: &str) -> Result<Vec<u32>, EmbedError> {
         match text {
             "no pieces" => Err(EmbedError::Failed("no pieces".to_owned())),
-            _ => Ok(text.bytes().map(u32::from).collect()),
+            _ => {
+                if text.starts_with("split") {
+                    drop(self.slices.send(vec![text.to_owned()]));
+                    self.pass();
+                }
+                Ok(text.bytes().map(u32::from).collect())
+            }
         }
     }
 
-    fn forward(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, EmbedError> {
+    fn forward(
+        &self,
+        texts: &[&[u32]],
+        between: Option<&Between<'_>>,
+    ) -> Result<Vec<Vec<f32>>, EmbedError> {
         let text = |pieces: &&[u32]| pieces.iter().map(|&piece| piece as u8 as char).collect();
         let slice: Vec<String> = texts.iter().map(text).collect();
         drop(self.slices.send(slice.clone()));
+        let is_query = slice.iter().any(|text| text.starts_with("query"));
+        assert!(!is_query || between.is_none(), "nothing comes between queries");
         if slice.iter().any(|text| text.starts_with("wait")) {
-            // Without its gate the test is over.
-            let _open = lock(&self.gate).recv();
+            self.pass();
+        }
+        if slice.iter().any(|text| text.starts_with("hold")) {
+            self.pass();
+            between.expect("of a job").look();
+            self.pass();
         }
         assert!(!slice.contains(&"panic".to_owned()), "on purpose");
         if slice.contains(&"fail".to_owned()) {
@@ -93,19 +120,51 @@ async fn a_query_is_computed_once() {
     assert_eq!((stats.queries.done, stats.queries.tokens), (1, 6));
 }
 
+/// What the model says next.
+async fn said(slices: mpsc::Receiver<Vec<String>>) -> (Vec<String>, mpsc::Receiver<Vec<String>>) {
+    tokio::task::spawn_blocking(move || (slices.recv().unwrap(), slices)).await.unwrap()
+}
+
 #[tokio::test]
-async fn a_query_does_not_wait_for_a_slice_of_a_job() {
+async fn queries_come_in_the_middle_of_a_slice_of_a_job() {
     let (embedder, gate, slices) = toy(one_thread());
-    let busy = tokio::spawn({
-        let embedder = embedder.clone();
-        async move { embedder.batch(&tenant("a"), vec!["wait".to_owned(); 3]).await }
-    });
-    // The thread for everything is inside the slice, and stays there until the gate opens.
-    let slice = tokio::task::spawn_blocking(move || slices.recv().unwrap()).await.unwrap();
-    assert_eq!(slice, ["wait", "wait", "wait"]);
-    assert_eq!(embedder.query("a query").await.unwrap()[0], 7.0);
+    let a = tenant("a");
+    let mut job = Box::pin(embedder.batch(&a, vec!["hold".to_owned(); 3]));
+    assert!(futures_util::poll!(job.as_mut()).is_pending());
+    let (slice, slices) = said(slices).await;
+    assert_eq!(slice, ["hold", "hold", "hold"]);
+    // The only thread is inside the slice, and stays there after it has looked.
+    let query = |text: &'static str| Box::pin(embedder.query(text));
+    let (mut first, mut second, mut bad) = (query("query"), query("query 2"), query("panic"));
+    for query in [&mut first, &mut second, &mut bad] {
+        assert!(futures_util::poll!(query.as_mut()).is_pending());
+    }
     gate.send(()).unwrap();
-    assert_eq!(busy.await.unwrap().unwrap(), [[4.0], [4.0], [4.0]]);
+    assert_eq!((first.await.unwrap()[0], second.await.unwrap()[0]), (5.0, 7.0));
+    assert!(matches!(bad.await, Err(EmbedError::Failed(_))));
+    assert!(futures_util::poll!(job.as_mut()).is_pending(), "the slice is not done");
+    assert_eq!(slices.try_iter().next().unwrap(), ["query", "query 2", "panic"]);
+    gate.send(()).unwrap();
+    assert_eq!(job.await.unwrap(), [[4.0], [4.0], [4.0]]);
+}
+
+#[tokio::test]
+async fn queries_come_between_the_splitting_of_two_texts() {
+    let (embedder, gate, slices) = toy(one_thread());
+    let a = tenant("a");
+    let texts = ["split 1", "split 2"].map(str::to_owned).to_vec();
+    let mut job = Box::pin(embedder.batch(&a, texts));
+    assert!(futures_util::poll!(job.as_mut()).is_pending());
+    let (slice, slices) = said(slices).await;
+    assert_eq!(slice, ["split 1"]);
+    let mut query = Box::pin(embedder.query("query"));
+    assert!(futures_util::poll!(query.as_mut()).is_pending());
+    gate.send(()).unwrap();
+    assert_eq!(query.await.unwrap()[0], 5.0);
+    gate.send(()).unwrap();
+    assert_eq!(job.await.unwrap(), [[7.0], [7.0]]);
+    let order: Vec<Vec<String>> = slices.try_iter().collect();
+    assert_eq!(order, [vec!["query"], vec!["split 2"], vec!["split 1", "split 2"]]);
 }
 
 #[tokio::test]
@@ -213,9 +272,10 @@ async fn a_stopped_service_refuses() {
 
 #[tokio::test]
 async fn queries_too_many_are_refused() {
-    let (embedder, gate, slices) = toy(EmbedderOptions { queue_len: 1, ..one_thread() });
+    let options = EmbedderOptions { queue_len: 1, threads: 2, ..EmbedderOptions::default() };
+    let (embedder, gate, slices) = toy(options);
     let query = |text: &'static str| Box::pin(embedder.query(text));
-    // Both threads are at work, then one query waits.
+    // Both threads are at work, and one query more waits.
     let (mut first, mut second) = (query("wait 1"), query("wait 2"));
     assert!(futures_util::poll!(first.as_mut()).is_pending());
     let slices = tokio::task::spawn_blocking(move || (slices.recv().unwrap(), slices).1);

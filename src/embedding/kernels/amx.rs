@@ -94,11 +94,26 @@ impl Tiles {
     ///
     /// [`is_granted`] must be true, and the thread have no other `Tiles`.
     pub(super) unsafe fn take() -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self::configure() }
+        Self(PhantomData)
+    }
+
+    /// Runs `work`, which may take tiles of its own on this thread, and not use these.
+    pub(super) fn set_aside(&self, work: impl FnOnce()) {
+        work();
+        // SAFETY: as in `take`; what `work` took it has given back.
+        unsafe { Self::configure() }
+    }
+
+    /// # Safety
+    ///
+    /// [`is_granted`] must be true.
+    unsafe fn configure() {
         // SAFETY: the caller's promise; the configuration is well-formed.
         unsafe {
             asm!("ldtilecfg [{}]", in(reg) &raw const WHOLE, options(nostack, readonly));
         }
-        Self(PhantomData)
     }
 
     /// See [`Product16`].

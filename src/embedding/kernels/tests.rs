@@ -66,14 +66,14 @@ fn float_lines(n: usize, next: &mut impl FnMut() -> u64) -> Vec<Line> {
 fn sums_i16(kernel: Kernel, product: &Product16<'_>) -> Vec<Vec<i32>> {
     // What stood there before must not matter.
     let mut sums = Sums([[i32::MIN + 7; COLUMNS]; BLOCK]);
-    Session::new(kernel).product_i16(product, &mut sums);
+    Session::new(kernel, None).product_i16(product, &mut sums);
     let columns = product.b.len() / product.depth;
     sums.0[..product.rows].iter().map(|row| row[..columns].to_vec()).collect()
 }
 
 fn sums_bf16(kernel: Kernel, product: &Product16<'_>) -> Vec<Vec<f32>> {
     let mut sums = Sums([[f32::NAN; COLUMNS]; BLOCK]);
-    Session::new(kernel).product_bf16(product, &mut sums);
+    Session::new(kernel, None).product_bf16(product, &mut sums);
     let columns = product.b.len() / product.depth;
     sums.0[..product.rows].iter().map(|row| row[..columns].to_vec()).collect()
 }
@@ -174,7 +174,7 @@ proptest! {
         let product = ProductF32 { a: &a, a_stride, rows, depth, b: &b, stride };
         let made = |isa| {
             let mut out = vec![77.0; rows * stride];
-            Session::new(kernel(isa)).product_f32(&product, &mut out);
+            Session::new(kernel(isa), None).product_f32(&product, &mut out);
             out
         };
         let portable = made(Isa::Portable);
