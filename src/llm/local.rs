@@ -39,7 +39,8 @@ pub use generator::GenerateError;
 use generator::Generator;
 pub use generator::{Figures, Settings};
 pub use gguf::GgufError;
-use kernels::{Kernels, Level};
+use kernels::Kernels;
+pub use kernels::Level;
 pub use sampler::Sampling;
 
 /// Pieces of text that may wait for a slow reader before the model waits for it.
@@ -55,9 +56,9 @@ pub struct Local {
     waiting_max: usize,
     /// The name of the file, without its folder.
     model: Arc<str>,
+    level: Level,
 }
 
-/// A question and who waits for the answer.
 /// Loads the model at `path` and has it write a little.
 ///
 /// # Errors
@@ -71,11 +72,12 @@ pub fn check(path: &Path) -> Result<(), GenerateError> {
         snippet_chars: 100,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
     };
-    let mut generator = Generator::load(path, settings, Kernels::best(Level::Avx512))?;
+    let mut generator = Generator::load(path, settings, Kernels::best(Level::BEST))?;
     generator.go_on("A text to try it with", |_| true)?;
     Ok(())
 }
 
+/// A question and who waits for the answer.
 struct Job {
     question: String,
     snippets: Vec<Snippet>,
@@ -90,7 +92,8 @@ enum Event {
 
 impl Local {
     /// Loads the model at `path`, which takes a second for each gigabyte, and starts its thread.
-    /// Beside the question in work `waiting_max` more may wait.
+    /// Beside the question in work `waiting_max` more may wait. It computes with the best
+    /// instructions of the processor up to `limit`.
     ///
     /// # Errors
     ///
@@ -99,19 +102,27 @@ impl Local {
         path: &Path,
         settings: Settings,
         waiting_max: usize,
+        limit: Level,
         observer: Observer,
     ) -> Result<Self, GgufError> {
-        let generator = Generator::load(path, settings, Kernels::best(Level::Avx512))?;
+        let kernels = Kernels::best(limit);
+        let level = kernels.level();
+        let generator = Generator::load(path, settings, kernels)?;
         let Settings { context, threads, .. } = *generator.settings();
         let model: Arc<str> =
             path.file_name().unwrap_or_default().to_string_lossy().into_owned().into();
-        info!(llm.model = &*model, context, threads, "the local model is loaded");
+        info!(llm.model = &*model, llm.kernels = %level, context, threads, "the local model is loaded");
         let (jobs, queue) = sync_channel(waiting_max);
         std::thread::Builder::new().name("llm".to_owned()).spawn({
             let model = model.clone();
             move || work(generator, &queue, &model, &observer)
         })?;
-        Ok(Self { jobs, waiting_max, model })
+        Ok(Self { jobs, waiting_max, model, level })
+    }
+
+    /// The instructions it computes with.
+    pub fn level(&self) -> Level {
+        self.level
     }
 
     fn enqueue(&self, question: String, snippets: Vec<Snippet>) -> Result<Pieces, LlmError> {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use activekg_storage::time::Clock;
 use tracing::error;
 
-use super::local::{Figures, Observer};
+use super::local::{Figures, Level, Observer};
 use super::{AnswerWriter, Local, RemoteWriter};
-use crate::config::{Config, Llm};
+use crate::config::{Config, Cpu, Llm};
 use crate::models::Library;
 use crate::observability::metrics::Metrics;
 use crate::upstream::UpstreamError;
@@ -52,8 +52,8 @@ impl Writers {
     }
 }
 
-/// Loads the model in a file, if the settings name one by its path or by the name it is kept under. One that cannot be used turns answers off,
-/// which the log says, and nothing else.
+/// Loads the model in a file, if the settings name one by its path or by the name it is kept under.
+/// One that cannot be used turns answers off, which the log says, and nothing else.
 pub async fn local_writer(config: &Config, metrics: &Arc<Metrics>) -> Option<Local> {
     let Llm::Local(settings) = &config.llm else {
         return None;
@@ -79,8 +79,9 @@ pub async fn local_writer(config: &Config, metrics: &Arc<Metrics>) -> Option<Loc
         }
         None => metrics.llm.failed("local", &name),
     });
-    let (run, waiting) = (settings.run, settings.waiting_max);
-    let loading = tokio::task::spawn_blocking(move || Local::start(&path, run, waiting, observer));
+    let (run, waiting, limit) = (settings.run, settings.waiting_max, level(config.embedding.cpu));
+    let load = move || Local::start(&path, run, waiting, limit, observer);
+    let loading = tokio::task::spawn_blocking(load);
     match loading.await {
         Ok(Ok(local)) => Some(local),
         Ok(Err(fault)) => {
@@ -90,6 +91,58 @@ pub async fn local_writer(config: &Config, metrics: &Arc<Metrics>) -> Option<Loc
         Err(_) => {
             error!("answers are off, loading LLM_MODEL broke off");
             None
+        }
+    }
+}
+
+/// The best instructions that a local model may use where `ACTIVEKG_CPU` limits them. It has no
+/// kernels with tiles.
+fn level(cpu: Option<Cpu>) -> Level {
+    match cpu {
+        None => Level::BEST,
+        Some(Cpu::Amx | Cpu::Avx512Vnni) => Level::Avx512,
+        Some(Cpu::Avx2) => Level::Avx2,
+        Some(Cpu::Portable) => Level::Portable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use activekg_storage::time::UnixMicros;
+    use candle_core::quantized::GgmlDType;
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::config::Options;
+    use crate::llm::local::kernels::Kernels;
+    use crate::llm::local::sample::Sample;
+
+    #[tokio::test]
+    async fn the_setting_for_instructions_limits_the_local_model_too() {
+        let file = Sample::model("llama", GgmlDType::Q8_0).file();
+        let path = file.path().to_str().unwrap();
+        let metrics = Arc::new(Metrics::new(Registry::new(), UnixMicros(0)).unwrap());
+        for (cpu, limit) in [
+            ("portable", Level::Portable),
+            ("avx2", Level::Avx2),
+            ("avx512vnni", Level::Avx512),
+            ("amx", Level::Avx512),
+            ("", Level::BEST),
+        ] {
+            let lookup = |name: &str| {
+                let value = match name {
+                    "HOME" => "/home/somebody",
+                    "LLM_BACKEND" => "local",
+                    "LLM_MODEL" => path,
+                    "LLM_THREADS" => "1",
+                    "ACTIVEKG_CPU" => cpu,
+                    _ => return None,
+                };
+                Some(value.to_owned())
+            };
+            let config = Config::new(&Options::from_lookup(lookup).unwrap()).unwrap();
+            let local = local_writer(&config, &metrics).await.unwrap();
+            assert_eq!(local.level(), Kernels::best(limit).level(), "{cpu}");
         }
     }
 }

@@ -12,6 +12,8 @@ mod portable;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+
 use super::matrix::{BLOCK, Eight, Four, LANES};
 
 /// 32 activations: a number is `scale * quants[i]`.
@@ -58,6 +60,21 @@ pub enum Level {
     Avx2,
     /// AVX-512 with VNNI.
     Avx512,
+}
+
+impl Level {
+    /// The best there is.
+    pub const BEST: Self = Self::Avx512;
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512vnni",
+        })
+    }
 }
 
 /// The kernels of a level that this processor has.

@@ -17,7 +17,7 @@ fn writer(max_tokens: usize, waiting: usize) -> (Local, Arc<Mutex<Vec<Option<Fig
     });
     // The file may go once the model is loaded.
     let file = Sample::model("qwen3", GgmlDType::Q8_0).file();
-    (Local::start(file.path(), settings, waiting, observer).unwrap(), told)
+    (Local::start(file.path(), settings, waiting, Level::BEST, observer).unwrap(), told)
 }
 
 fn snippets() -> Vec<Snippet> {
@@ -77,4 +77,29 @@ async fn nothing_is_done_before_the_first_piece_is_asked_for() {
     let answered: Vec<_> = local.write("Now?", snippets()).collect().await;
     assert!(answered.iter().all(Result::is_ok));
     assert_eq!(told.lock().unwrap().len(), 1);
+}
+
+/// A level below the processor's best is obeyed, and writes an answer too.
+#[tokio::test]
+async fn the_instructions_can_be_limited() {
+    let sampling = Sampling { temperature: 0.0, top_p: 1.0, seed: 0 };
+    let settings =
+        Settings { context: 4096, max_tokens: 9, sampling, snippet_chars: 300, threads: 1 };
+    let file = Sample::model("llama", GgmlDType::Q4_0).file();
+    for limit in [Level::Portable, Level::Avx2, Level::Avx512] {
+        let told = Arc::new(Mutex::new(0));
+        let observer: Observer = Arc::new({
+            let told = told.clone();
+            move |figures| *told.lock().unwrap() += figures.map_or(0, |f| f.answer_tokens)
+        });
+        let local = Local::start(file.path(), settings, 1, limit, observer).unwrap();
+        assert_eq!(local.level(), Kernels::best(limit).level());
+        assert!(local.level() <= limit);
+        if local.level() < limit {
+            println!("skipped: this processor has no {limit}");
+        }
+        let pieces: Vec<_> = local.write("Which thing?", snippets()).collect().await;
+        assert!(pieces.iter().all(Result::is_ok));
+        assert!((1..=9).contains(&*told.lock().unwrap()), "{limit}");
+    }
 }
