@@ -8,16 +8,22 @@
 //! Without `--texts` it takes the abstracts of `tests/data/cranfield`, the questions asked about
 //! them, and fours of abstracts, which fill the window. A file of texts has a JSON string a line.
 //! `--threads` is every core unless given. A query's time is that of one text of twelve words on
-//! one thread, word pieces included. `benches/peers/embed` runs this beside other programs.
+//! one thread, word pieces included. Then queries come one after the other while the abstracts of
+//! four jobs keep the service's queue full: `query_beside_jobs` is with `--threads` threads, and
+//! `query_beside_jobs_1` with one, which is all there is under `taskset -c 0`. Their times include
+//! that the system wakes the caller. `benches/peers/embed` runs this beside other programs.
 
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use activekg::embedding::{Encoder, EncoderOptions, Isa, Precision};
+use activekg::embedding::{
+    Embedder, EmbedderOptions, Encoder, EncoderOptions, Isa, KindStats, Precision,
+};
+use activekg_storage::ids::TenantId;
 use serde_json::{Map, Value, json};
 
 const USAGE: &str = "usage: cargo bench --bench embed -- [--cpu NAME] [--precision NAME] \
@@ -27,6 +33,8 @@ const USAGE: &str = "usage: cargo bench --bench embed -- [--cpu NAME] [--precisi
 const CHUNK: usize = 256;
 /// Queries timed one by one.
 const QUERIES: usize = 500;
+/// Jobs that keep the queue full.
+const JOBS: usize = 4;
 
 /// What a set of texts is called, and the texts.
 type TextSet = (&'static str, Vec<String>);
@@ -108,6 +116,13 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let words = sets.iter().flat_map(|(_, texts)| texts).map(|text| first_words(text, 12));
     let queries: Vec<String> = words.take(QUERIES).collect();
     report.insert("query".to_owned(), latency(&encoder, &queries)?);
+    // The longest set that there is: jobs have long texts.
+    let jobs = sets.get(1).or(sets.first()).map_or(&[][..], |(_, texts)| texts);
+    let beside = [("query_beside_jobs", options.threads), ("query_beside_jobs_1", 1)];
+    for (name, threads) in beside.into_iter().take(if options.threads > 1 { 2 } else { 1 }) {
+        let encoder = Encoder::built_in(options.encoder)?;
+        report.insert(name.to_owned(), beside_jobs(encoder, threads, &queries, jobs)?);
+    }
     report.insert("resident_mb".to_owned(), json!(resident_mb()));
     report.insert("load_average".to_owned(), json!(load_average()));
     if options.json {
@@ -164,12 +179,65 @@ fn latency(encoder: &Encoder, queries: &[String]) -> Result<Value, Box<dyn Error
         encoder.encode_on(&[query], 1)?;
         took.push(started.elapsed().as_secs_f64() * 1000.0);
     }
+    Ok(quantiles(took))
+}
+
+fn quantiles(mut took: Vec<f64>) -> Value {
     took.sort_unstable_by(f64::total_cmp);
     let quantile = |part: f64| {
         let at = (part * took.len().saturating_sub(1) as f64).round() as usize;
         took.get(at)
     };
-    Ok(json!({ "p50_ms": quantile(0.5), "p99_ms": quantile(0.99), "n": took.len() }))
+    json!({ "p50_ms": quantile(0.5), "p99_ms": quantile(0.99), "n": took.len() })
+}
+
+/// How long a query takes at the service, from the call to the vector, while jobs keep its queue
+/// full; what share of the queries waited at most 1 ms for a thread; and what the jobs get done.
+fn beside_jobs(
+    encoder: Encoder,
+    threads: usize,
+    queries: &[String],
+    texts: &[String],
+) -> Result<Value, Box<dyn Error>> {
+    let service = EmbedderOptions { cache_entries: 0, threads, ..EmbedderOptions::default() };
+    let embedder = Embedder::start(encoder, service)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
+    for i in 0..JOBS {
+        let (embedder, tenant) = (embedder.clone(), TenantId::new(&format!("job-{i}"))?);
+        let texts: Vec<String> = texts.iter().skip(i).step_by(JOBS).cloned().collect();
+        // Ends with the runtime.
+        runtime.spawn(async move { while embedder.batch(&tenant, texts.clone()).await.is_ok() {} });
+    }
+    let mut took = Vec::with_capacity(queries.len());
+    let (before, after, seconds) = runtime.block_on(async {
+        // Until the threads have work in hand and in the queue.
+        while embedder.stats().texts.done == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let (before, began) = (embedder.stats(), Instant::now());
+        for (i, query) in queries.iter().enumerate() {
+            // Of no period, so that queries meet the slices at every stage.
+            tokio::time::sleep(Duration::from_millis(2 + (i * 7919 % 13) as u64)).await;
+            let started = Instant::now();
+            embedder.query(query).await?;
+            took.push(started.elapsed().as_secs_f64() * 1000.0);
+        }
+        Ok::<_, Box<dyn Error>>((before, embedder.stats(), began.elapsed().as_secs_f64()))
+    })?;
+    embedder.stop();
+    runtime.shutdown_background();
+    let within_1_ms = |stats: &KindStats| {
+        let waits = &stats.wait_seconds;
+        let short = waits.bounds.iter().zip(&waits.counts).filter(|(bound, _)| **bound <= 0.001);
+        short.map(|(_, count)| count).sum::<u64>()
+    };
+    let short = within_1_ms(&after.queries) - within_1_ms(&before.queries);
+    let mut value = quantiles(took);
+    value["threads"] = json!(threads);
+    value["waited_at_most_1_ms"] = json!(short as f64 / queries.len().max(1) as f64);
+    value["job_texts_per_second"] = json!((after.texts.done - before.texts.done) as f64 / seconds);
+    Ok(value)
 }
 
 /// Texts of three lengths.
