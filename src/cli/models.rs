@@ -265,7 +265,7 @@ fn remove(args: &RemoveArgs) -> anyhow::Result<()> {
         && super::runtime()?.block_on(uses(&server, name))?
     {
         bail!(
-            "the server on {} works with {name}; start it with another model first",
+            "the server on {} works with {name}; have it go over to another one first (`activekg models change`, LLM_MODEL)",
             data_dir.display()
         );
     }

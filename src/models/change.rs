@@ -4,159 +4,35 @@
 //! other slot. Searches go on with the old one until the switch exchanges both; until one of them
 //! is dropped the other is kept up to date, so the way back is as short.
 
-use std::collections::BTreeMap;
-use std::pin::pin;
+mod error;
+mod status;
+mod work;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use activekg_index::{IndexError, VectorOptions};
-use activekg_storage::ids::TenantId;
+use activekg_index::VectorOptions;
 use activekg_storage::tables::graph::Slot;
-use activekg_storage::tables::models::{self as tables, ChangeRecord, ModelRecord, ModelsRecord};
-use activekg_storage::time::{Clock, UnixMicros};
-use futures_util::future::join_all;
-use tokio::select;
+use activekg_storage::tables::models::ModelRecord;
+use activekg_storage::time::Clock;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::info;
 
 use super::{Library, open};
-use crate::config::{self, ConfigError, ModelChoice};
+use crate::config::{self, ModelChoice};
 use crate::embedding::{Embedder, FixedEmbedder, ModelInfo};
-use crate::graph::{self, Fill, Graph, MadeBy, Missing, Todo};
+use crate::graph::{self, Graph};
 use crate::observability::metrics::UpstreamMetrics;
 use crate::search::Indexes;
 
-/// Texts embedded at a time.
-const BATCH: usize = 64;
+pub use error::Error;
+pub use status::{ChangeStatus, Phase, Served, Status};
+
 /// Between two looks for nodes whose text has changed.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Between two looks while no change is under way; an act ends it.
-const IDLE: Duration = Duration::from_secs(60);
-/// Pause after the model, the store or the index failed; it doubles.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Longest of these.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// Batches of which all texts failed, one after the other, after which it is taken to be the
-/// texts' fault.
-const FAILURES_MAX: u32 = 4;
 /// How long a switch waits for the last vectors, while no job begins.
 const SWITCH_WAIT: Duration = Duration::from_secs(30);
-
-/// Why the model could not be changed as asked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The settings of the new model are wrong.
-    #[error(transparent)]
-    Choice(#[from] ConfigError),
-    /// The new model cannot be used.
-    #[error("{0}")]
-    Unusable(String),
-    /// The change does not allow it.
-    #[error(transparent)]
-    Change(#[from] graph::ChangeError),
-    /// The index of the new vectors could not be made.
-    #[error("index unavailable: {0}")]
-    Index(#[from] IndexError),
-    /// This process embeds nothing.
-    #[error("no embedding worker runs in this process (RUN_EMBEDDING_WORKER)")]
-    NoWorker,
-    /// The other model is not loaded.
-    #[error("the other model is not loaded: {0}")]
-    NotLoaded(String),
-    /// What was asked for is not to be had.
-    #[error("{0}")]
-    Asked(String),
-    /// A query could not be embedded.
-    #[error("could not embed a query: {0}")]
-    Embedding(#[from] crate::embedding::EmbedError),
-    /// A background task was cut off by the shutdown.
-    #[error("interrupted")]
-    Interrupted,
-}
-
-impl From<graph::Error> for Error {
-    fn from(error: graph::Error) -> Self {
-        Self::Change(error.into())
-    }
-}
-
-/// A model, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Served {
-    /// The embedder.
-    pub backend: String,
-    /// Its model, as typed.
-    pub model: String,
-    /// The name its vectors carry.
-    pub name: String,
-    /// Numbers in a vector.
-    pub dim: usize,
-}
-
-/// How far a change is, for people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// The new model's vectors are being made.
-    Filling,
-    /// They are all there, and the old model serves.
-    Ready,
-    /// The new model serves, and the old one's vectors are kept up to date.
-    Switched,
-    /// The vectors of the model that does not serve are being removed.
-    Dropping,
-}
-
-impl Phase {
-    /// Its name in answers.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Filling => "filling",
-            Self::Ready => "ready",
-            Self::Switched => "switched",
-            Self::Dropping => "dropping",
-        }
-    }
-}
-
-/// A change that is under way.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ChangeStatus {
-    /// The model that does not serve: the one to come, or after the switch the one before.
-    pub other: Served,
-    /// How far it is.
-    pub phase: Phase,
-    /// Nodes looked at.
-    pub checked: u64,
-    /// Nodes there are, soft-deleted ones left out.
-    pub nodes: u64,
-    /// Vectors made.
-    pub embedded: u64,
-    /// Nodes whose text has changed since and that wait for their vector.
-    pub behind: u64,
-    /// Those of them that failed so often that a switch may leave them out.
-    pub failed: u64,
-    /// When it was begun.
-    pub started_at: UnixMicros,
-    /// When all nodes had been looked at.
-    pub filled_at: Option<UnixMicros>,
-    /// When the models were exchanged, the latest time.
-    pub switched_at: Option<UnixMicros>,
-    /// What keeps it from going on.
-    pub problem: Option<String>,
-}
-
-/// Which model serves, and the change if there is one.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Status {
-    /// The model that searches work with.
-    pub serving: Served,
-    /// The change.
-    pub change: Option<ChangeStatus>,
-}
 
 /// What changes are made of.
 pub struct Parts {
@@ -206,12 +82,6 @@ struct Other {
     settings: config::Embedding,
 }
 
-/// What looking for work came to.
-enum Step {
-    Worked,
-    Idle(Duration),
-}
-
 impl ModelChanges {
     /// Changes of the model that serves.
     pub fn new(parts: Parts) -> Self {
@@ -223,48 +93,6 @@ impl ModelChanges {
             wake: Notify::new(),
         });
         Self { parts: Arc::new(parts), shared }
-    }
-
-    /// Which model serves, and how far a change is.
-    ///
-    /// # Errors
-    ///
-    /// The store's own.
-    pub async fn status(&self) -> Result<Status, Error> {
-        let models = self.parts.graph.models().await?;
-        let change = match models.and_then(|models| models.change) {
-            Some(change) => Some(self.change_status(change).await?),
-            None => None,
-        };
-        Ok(Status { serving: self.serving(), change })
-    }
-
-    /// The model that searches work with.
-    pub fn serving(&self) -> Served {
-        served(&record_of(&lock(&self.shared.serving), self.parts.embedder.fixed().model()))
-    }
-
-    async fn change_status(&self, change: ChangeRecord) -> Result<ChangeStatus, Error> {
-        let (behind, failed) = self.parts.graph.behind().await?;
-        let phase = match change.phase {
-            tables::Phase::Filling if change.filled_at.is_some() && behind == 0 => Phase::Ready,
-            tables::Phase::Filling => Phase::Filling,
-            tables::Phase::Switched => Phase::Switched,
-            tables::Phase::Dropping => Phase::Dropping,
-        };
-        Ok(ChangeStatus {
-            other: served(&change.other),
-            phase,
-            checked: change.checked,
-            nodes: self.parts.graph.listed().await?,
-            embedded: change.embedded,
-            behind,
-            failed,
-            started_at: change.started_at,
-            filled_at: change.filled_at,
-            switched_at: change.switched_at,
-            problem: lock(&self.shared.problem).clone(),
-        })
     }
 
     /// Loads the chosen model and begins to make its vectors.
@@ -404,131 +232,6 @@ impl ModelChanges {
         let closed = tokio::task::spawn_blocking(move || indexes.close_slot(slot)).await;
         Ok(closed.map_err(|_| Error::Interrupted)??)
     }
-
-    /// Does what a change wants done until told to stop.
-    pub async fn run(self, stop: CancellationToken) {
-        let mut pause = PAUSE;
-        let mut failures = 0;
-        while !stop.is_cancelled() {
-            let mut woken = pin!(self.shared.wake.notified());
-            woken.as_mut().enable(); // an act between look and wait is not missed
-            let wait = match self.step(&mut failures).await {
-                Ok(Step::Worked) => {
-                    pause = PAUSE;
-                    continue;
-                }
-                Ok(Step::Idle(wait)) => {
-                    pause = PAUSE;
-                    wait
-                }
-                Err(problem) => {
-                    warn!("the change of the embedding model waits: {problem}");
-                    *lock(&self.shared.problem) = Some(problem);
-                    if self.parts.graph.store().fault().is_some() {
-                        // Nothing can be written until the process starts again.
-                        stop.cancelled().await;
-                        return;
-                    }
-                    let wait = pause;
-                    pause = (pause * 2).min(PAUSE_MAX);
-                    wait
-                }
-            };
-            select! {
-                () = stop.cancelled() => {}
-                () = woken => {}
-                () = sleep(wait) => {}
-            }
-        }
-    }
-
-    async fn step(&self, failures: &mut u32) -> Result<Step, String> {
-        let graph = &self.parts.graph;
-        let models = graph.models().await.map_err(|error| error.to_string())?;
-        let Some(ModelsRecord { slot, change: Some(change), .. }) = models else {
-            return Ok(Step::Idle(IDLE));
-        };
-        if change.phase == tables::Phase::Dropping {
-            return self.remove_other(slot.other()).await;
-        }
-        let Some(other) = self.other_of(&change, slot.other()).await? else {
-            return Ok(Step::Idle(LOOK_EVERY));
-        };
-        let todo = graph.missing_vectors(BATCH).await.map_err(|error| error.to_string())?;
-        let Some(mut todo) = todo.filter(|todo| !todo.is_empty()) else {
-            return Ok(Step::Idle(LOOK_EVERY));
-        };
-        let fill = embed(&other.embedder, &mut todo).await;
-        let first = fill.iter().find_map(|(_, vector)| vector.as_ref().err());
-        let all_failed = !fill.is_empty() && fill.iter().all(|(_, vector)| vector.is_err());
-        if let (true, Some(error)) = (all_failed && *failures < FAILURES_MAX, first) {
-            *failures += 1;
-            return Err(error.clone());
-        }
-        if !all_failed {
-            *failures = 0;
-        }
-        let ModelInfo { name, dim, max_tokens: _ } = other.embedder.model().clone();
-        let made_by = MadeBy { model: name, dim, slot: other.embedder.slot() };
-        graph.fill(todo, fill, made_by).await.map_err(|error| error.to_string())?;
-        *lock(&self.shared.problem) = None;
-        Ok(Step::Worked)
-    }
-
-    /// The model that does not serve, loaded now if it is not yet: after a start. None while an
-    /// act exchanges the two.
-    async fn other_of(&self, change: &ChangeRecord, slot: Slot) -> Result<Option<Other>, String> {
-        if let Some(other) = lock(&self.shared.other).clone() {
-            return Ok((other.embedder.slot() == slot).then_some(other));
-        }
-        let settings = lock(&self.shared.serving).with_model(&choice_of(&change.other));
-        let settings = settings.map_err(|error| error.to_string())?;
-        let embedder = self.load(&settings, slot).await?;
-        let model = embedder.model();
-        if model.name != change.other.name || model.dim != change.other.dim as usize {
-            let problem = format!(
-                "{} is another model now, {} of {} numbers; drop the change and begin it anew",
-                change.other.setting, model.name, model.dim
-            );
-            return Err(problem);
-        }
-        let other = Other { embedder, settings };
-        *lock(&self.shared.other) = Some(other.clone());
-        Ok(Some(other))
-    }
-
-    /// Removes the model that does not serve, its index and, step by step, its vectors.
-    async fn remove_other(&self, slot: Slot) -> Result<Step, String> {
-        // Its threads end with the last search that works with it.
-        drop(lock(&self.shared.other).take());
-        if self.parts.indexes.vectors(slot).is_some()
-            && let Err(error) = self.close(slot).await
-        {
-            // The index is not asked any more; its files go at the next start.
-            error!("could not remove the vector index of the dropped model: {error}");
-        }
-        let ended = self.parts.graph.drop_step().await.map_err(|error| error.to_string())?;
-        if ended {
-            *lock(&self.shared.problem) = None;
-            info!("the other embedding model and its vectors are removed");
-        }
-        Ok(Step::Worked)
-    }
-}
-
-/// The vectors of what is missing. The texts of a tenant are one job of the embedder.
-async fn embed(embedder: &FixedEmbedder, todo: &mut Todo) -> Fill {
-    let mut tenants: BTreeMap<TenantId, Vec<Missing>> = BTreeMap::new();
-    for missing in std::mem::take(&mut todo.missing) {
-        tenants.entry(missing.tenant.clone()).or_default().push(missing);
-    }
-    let jobs = tenants.into_iter().map(|(tenant, missing)| async move {
-        let texts = missing.iter().map(|missing| missing.text.clone()).collect();
-        let vectors = embedder.each(&tenant, texts).await;
-        missing.into_iter().zip(vectors)
-    });
-    let done = join_all(jobs).await.into_iter().flatten();
-    done.map(|(missing, vector)| (missing, vector.map_err(|error| error.to_string()))).collect()
 }
 
 /// What the store keeps of a model.
@@ -549,11 +252,6 @@ pub(crate) fn choice_of(model: &ModelRecord) -> ModelChoice {
 pub(crate) fn named_by(model: &ModelRecord, settings: &config::Embedding) -> bool {
     let ModelChoice { backend, model: setting, base_url: _, dimensions } = settings.choice();
     model.backend == backend && model.setting == setting && model.dimensions == dimensions
-}
-
-fn served(model: &ModelRecord) -> Served {
-    let ModelRecord { backend, setting, name, dim, .. } = model.clone();
-    Served { backend, model: setting, name, dim: dim as usize }
 }
 
 /// Locks, whether or not a thread has panicked while it held the lock: what these locks guard is

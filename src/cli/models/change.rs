@@ -158,12 +158,11 @@ pub(super) async fn drop_other(args: &DropArgs) -> anyhow::Result<()> {
     let DropArgs { consent, common } = args;
     let server = common.remote.needed_server()?;
     let status = server.get("/admin/model").await?;
-    let change = &status["change"];
-    let other = change["to"]["name"].as_str().or(change["from"]["name"].as_str());
-    let Some(other) = other else {
+    let Some((_, other)) = other_model(&status["change"]) else {
         bail!("no change of the embedding model is under way");
     };
-    consent.ask(&format!("remove all vectors of {other}"))?;
+    let name = other["name"].as_str().unwrap_or_default();
+    consent.ask(&format!("remove all vectors of {name}"))?;
     let answer = server.delete("/admin/model/change").await?;
     print(common, &answer, &status_text(&answer))
 }
@@ -176,9 +175,9 @@ fn status_text(status: &Value) -> String {
         format!("serving  {} ({} numbers)\n", word(&serving["name"]), serving["dimensions"]);
     let change = &status["change"];
     let Some(phase) = change["phase"].as_str() else { return text };
-    let other = if change["to"].is_null() { &change["from"] } else { &change["to"] };
-    let role = if change["to"].is_null() { "before" } else { "to come" };
-    text += &format!("{role:<8} {} ({} numbers)\n", word(&other["name"]), other["dimensions"]);
+    if let Some((role, other)) = other_model(change) {
+        text += &format!("{role:<8} {} ({} numbers)\n", word(&other["name"]), other["dimensions"]);
+    }
     text += &format!(
         "{phase:<8} {} of {} nodes looked at, {} vectors made, {} wait, {} failed\n",
         change["checked"], change["nodes"], change["embedded"], change["behind"], change["failed"]
@@ -195,6 +194,14 @@ fn status_text(status: &Value) -> String {
         _ => "",
     };
     text
+}
+
+/// The model that does not serve, with what it is in the change.
+fn other_model(change: &Value) -> Option<(&'static str, &Value)> {
+    let roles = [("to", "to come"), ("from", "before"), ("dropped", "dropped")];
+    roles.into_iter().find_map(|(member, role)| {
+        change.get(member).filter(|model| model.is_object()).map(|model| (role, model))
+    })
 }
 
 fn comparison_text(answer: &Value) -> String {

@@ -129,7 +129,11 @@ fn changing(change: ChangeStatus) -> Value {
         problem,
     } = change;
     // After the switch the other model is the one before.
-    let role = if phase == Phase::Switched { "from" } else { "to" };
+    let role = match phase {
+        Phase::Filling | Phase::Ready => "to",
+        Phase::Switched => "from",
+        Phase::Dropping => "dropped",
+    };
     json!({
         "phase": phase.as_str(),
         role: model(other),
