@@ -21,9 +21,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use activekg::embedding::{
-    Embedder, EmbedderOptions, Encoder, EncoderOptions, Isa, KindStats, Precision,
+    EmbedderOptions, Encoder, EncoderOptions, FixedEmbedder, Isa, KindStats, Precision,
 };
 use activekg_storage::ids::TenantId;
+use activekg_storage::tables::graph::Slot;
 use serde_json::{Map, Value, json};
 
 const USAGE: &str = "usage: cargo bench --bench embed -- [--cpu NAME] [--precision NAME] \
@@ -200,7 +201,7 @@ fn beside_jobs(
     texts: &[String],
 ) -> Result<Value, Box<dyn Error>> {
     let service = EmbedderOptions { cache_entries: 0, threads, ..EmbedderOptions::default() };
-    let embedder = Embedder::start(encoder, service)?;
+    let embedder = FixedEmbedder::start(encoder, service, Slot::A)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
     for i in 0..JOBS {
