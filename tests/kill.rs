@@ -1,5 +1,5 @@
-//! The process is killed again and again while clients write, search, have nodes embedded anew and
-//! make backups, and so is the compaction of what it leaves. Whatever was acknowledged is there
+//! The process is killed again and again while clients write, search, have nodes embedded anew,
+//! make backups and change the embedding model, and so is the compaction of what it leaves. Whatever was acknowledged is there
 //! afterwards, once, and gets embedded; an archive that was acknowledged restores.
 //!
 //! `ACTIVEKG_TEST_KILL_ROUNDS` sets how often; 200 rounds take some minutes. Prints how long the
@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +33,11 @@ const LOADS: &[fn(&Target<'_>) -> Acknowledged] = &[
     search_until_cut,
     refresh_until_cut,
     back_up_until_cut,
+    change_model_until_cut,
 ];
+
+/// The model that is changed to.
+const MODEL: &str = "mini";
 
 /// Backups in a round.
 const BACKUPS_MAX: usize = 3;
@@ -70,6 +75,9 @@ fn nothing_acknowledged_is_lost() {
     let rounds = rounds.unwrap_or(ROUNDS);
     let dir = tempfile::tempdir().unwrap();
     let options = Options::new(ENV).dir(dir.path());
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/models/all-MiniLM-L6-v2");
+    let mut add = options.command(dir.path(), &["models", "add", "--name", MODEL]);
+    assert!(add.arg(source).output().unwrap().status.success());
     let mut random = Random(0x5EED);
     let mut server = options.clone().start();
     let names = AtomicU64::new(0);
@@ -118,6 +126,11 @@ fn nothing_acknowledged_is_lost() {
     let status = wait_until_embedded(&server);
     check(&server, &known);
     check_whole(&server, &known, &status, names.load(Ordering::Relaxed));
+    for way in ["switch", "roll-back"] {
+        until_changed(&server, way);
+        let status = wait_until_embedded(&server);
+        check_whole(&server, &known, &status, names.load(Ordering::Relaxed));
+    }
     if let Some(archive) = archives.lock().unwrap().last() {
         let verified =
             options.command(dir.path(), &["backup", "verify", archive]).output().unwrap();
@@ -185,6 +198,51 @@ fn back_up_until_cut(target: &Target<'_>) -> Acknowledged {
         target.archives.lock().unwrap().push(path);
     }
     Acknowledged::new()
+}
+
+/// Begins to change the embedding model, goes over to the new one, goes back, and drops one, in a
+/// loop.
+fn change_model_until_cut(target: &Target<'_>) -> Acknowledged {
+    let Ok(mut connection) = Connection::open(target.addr) else {
+        return Acknowledged::new();
+    };
+    for act in target.names.load(Ordering::Relaxed).. {
+        let request = match act % 5 {
+            0 => Request::delete("/admin/model/change"),
+            1 => Request::post("/admin/model/change", &json!({ "model": MODEL })),
+            2 => Request::post("/admin/model/change", &json!({ "model": "all-MiniLM-L6-v2" })),
+            3 => Request::post("/admin/model/switch", &json!({})),
+            _ => Request::post("/admin/model/roll-back", &json!({})),
+        };
+        let Ok(answer) = connection.send(&request) else { break };
+        // Most are refused as the change then is.
+        assert!(matches!(answer.status, 200 | 202 | 404 | 409 | 503), "{}", answer.text());
+    }
+    Acknowledged::new()
+}
+
+/// Has a change go `way`, whatever was under way before.
+fn until_changed(server: &Server, way: &str) {
+    let wanted = if way == "switch" { "ready" } else { "switched" };
+    let started = Instant::now();
+    loop {
+        let status = server.get("/admin/model").expect(200);
+        match status["change"]["phase"].as_str() {
+            None => {
+                let other =
+                    if status["serving"]["name"] == MODEL { "all-MiniLM-L6-v2" } else { MODEL };
+                server.post("/admin/model/change", &json!({ "model": other })).expect(202);
+            }
+            Some("switched") if way == "switch" => return,
+            Some(phase) if phase == wanted => {
+                server.post(&format!("/admin/model/{way}"), &json!({})).expect(200);
+                return;
+            }
+            Some(_) => {}
+        }
+        assert!(started.elapsed() < STANDSTILL_MAX, "the change stands still at {status}");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Removes all archives but the last, which would fill the disk of a long run.
