@@ -26,6 +26,7 @@ mod service;
 mod stats;
 mod tokenize;
 mod weights;
+mod windows;
 mod worker;
 
 pub use batcher::EmbedderOptions;
@@ -35,6 +36,7 @@ pub use model::{EncoderOptions, ModelInfo, Precision, UnknownPrecision};
 pub use remote::{Dialect, Provider, ProviderOptions};
 pub use service::{Embedder, FixedEmbedder};
 pub use stats::{CacheStats, EmbedderStats, KindStats};
+pub use windows::{UnknownWindows, WINDOWS_MAX, Windows, mean};
 
 use crate::upstream::UpstreamError;
 

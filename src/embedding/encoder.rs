@@ -13,7 +13,7 @@ use super::kernels::{Isa, Kernel};
 use super::linear::Form;
 use super::model::{EncoderOptions, ModelInfo, Precision};
 use super::tokenize::WordPieces;
-use super::{EmbedError, batcher::lock};
+use super::{EmbedError, batcher::lock, windows};
 
 /// Tokens computed in one go. Larger gains nothing measurable, since the weights are read once
 /// for each and stay in the cache, and smaller reads them more often.
@@ -94,6 +94,17 @@ impl Encoder {
     /// [`EmbedError::Failed`] if a text cannot be split.
     pub fn count_tokens(&self, texts: &[&str]) -> Result<Vec<usize>, EmbedError> {
         texts.iter().map(|text| Ok(self.tokenize(text)?.len())).collect()
+    }
+
+    /// The parts of `text` beyond the model's window, to be embedded as texts of their own: each as
+    /// long as the window and overlapping the one before by 64 word pieces, at most
+    /// [`WINDOWS_MAX`](super::WINDOWS_MAX) with the first. None if the text fits the window.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::Failed`] if the text cannot be split.
+    pub fn further_windows(&self, text: &str) -> Result<Vec<String>, EmbedError> {
+        windows::further(&self.pieces, text)
     }
 
     /// The vectors of `texts`, in their order, each of length 1. Uses every core until it is done;

@@ -1,15 +1,20 @@
 //! Splits a text into the word pieces that the model reads.
 
 use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::OnceLock;
 
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 
 use super::EmbedError;
 
-/// Bytes of a text that are split, after [`condensed`] has shortened it. The window is full long
+/// Bytes of a text that are split for one window, after [`condensed`] has shortened it. The window is full long
 /// before, except for text made of things that are no pieces, such as characters that the tokenizer
 /// drops; the limit bounds the time spent on those.
 const TEXT_MAX: usize = 32 * 1024;
+
+/// The same for all windows of a text together.
+const SPREAD_MAX: usize = 64 * 1024;
 
 /// Characters that are left of a run: more than the longest word that is not simply unknown, which
 /// is one of 100 letters.
@@ -19,6 +24,8 @@ const RUN_MIN: usize = 256;
 pub(super) struct WordPieces {
     tokenizer: Tokenizer,
     max_tokens: usize,
+    /// The same without a window, made when it is first needed: it takes some megabytes.
+    endless: OnceLock<Tokenizer>,
 }
 
 impl WordPieces {
@@ -35,7 +42,7 @@ impl WordPieces {
         };
         tokenizer.with_truncation(Some(window)).map_err(unusable)?;
         tokenizer.with_padding(None);
-        Ok(Self { tokenizer, max_tokens })
+        Ok(Self { tokenizer, max_tokens, endless: OnceLock::new() })
     }
 
     /// The pieces of the start of `text`, between the marks of beginning and end: 2 to
@@ -43,25 +50,72 @@ impl WordPieces {
     pub(super) fn split(&self, text: &str) -> Result<Vec<u32>, EmbedError> {
         let encoding = self
             .tokenizer
-            .encode_fast(window(text, self.max_tokens).as_ref(), true)
-            .map_err(|error| EmbedError::Failed(format!("cannot split a text: {error}")))?;
+            .encode_fast(head(text, self.max_tokens, TEXT_MAX).as_ref(), true)
+            .map_err(unsplit)?;
         Ok(encoding.get_ids().to_vec())
     }
-}
 
-/// The part of `text` that can matter: all of it, or up to the blank after enough words to fill
-/// the window whatever they are. Splitting a long text whole would take longer than embedding it.
-fn window(text: &str, max_tokens: usize) -> Cow<'_, str> {
-    let head = &text[..text.floor_char_boundary(TEXT_MAX)];
-    match filled(head, max_tokens) {
-        Some(end) => Cow::Borrowed(&head[..end]),
-        None if head.len() == text.len() => Cow::Borrowed(text),
-        None => Cow::Owned(condensed(text, max_tokens.max(RUN_MIN))),
+    /// Pieces of a window besides the marks of beginning and end: 1 at least.
+    pub(super) fn window(&self) -> Result<usize, EmbedError> {
+        let marks = self.tokenizer.encode_fast("", true).map_err(unsplit)?.len();
+        Ok(self.max_tokens.saturating_sub(marks).max(1))
+    }
+
+    /// Where the first `most` pieces of `text` lie, or all if there are fewer, without the marks.
+    pub(super) fn spread<'t>(&self, text: &'t str, most: usize) -> Result<Spread<'t>, EmbedError> {
+        let text = head(text, most, SPREAD_MAX);
+        let encoding = self.endless()?.encode(text.as_ref(), false).map_err(unsplit)?;
+        let pieces = encoding.get_offsets().iter().zip(encoding.get_word_ids());
+        let pieces = pieces.take(most).map(|(&(start, end), &word)| {
+            let start = text.floor_char_boundary(start);
+            Piece { bytes: start..text.ceil_char_boundary(end).max(start), word }
+        });
+        Ok(Spread { pieces: pieces.collect(), text })
+    }
+
+    fn endless(&self) -> Result<&Tokenizer, EmbedError> {
+        if let Some(endless) = self.endless.get() {
+            return Ok(endless);
+        }
+        let mut endless = self.tokenizer.clone();
+        endless.with_truncation(None).map_err(unsplit)?;
+        Ok(self.endless.get_or_init(|| endless))
     }
 }
 
-/// Where in `text` there have been `max_tokens` words.
-fn filled(text: &str, max_tokens: usize) -> Option<usize> {
+/// Where the pieces of a text lie.
+pub(super) struct Spread<'t> {
+    /// The text, or as much of it as matters.
+    pub(super) text: Cow<'t, str>,
+    /// Its pieces, in their order.
+    pub(super) pieces: Vec<Piece>,
+}
+
+/// A piece of a text.
+pub(super) struct Piece {
+    /// The characters it was made of.
+    pub(super) bytes: Range<usize>,
+    /// The number of the word it is part of; none if it is a mark, and a word of its own.
+    pub(super) word: Option<u32>,
+}
+
+fn unsplit(error: tokenizers::Error) -> EmbedError {
+    EmbedError::Failed(format!("cannot split a text: {error}"))
+}
+
+/// The part of `text` that can matter to its first `most` pieces: all of it, or up to the blank
+/// after so many words. Splitting a long text whole would take longer than embedding it.
+fn head(text: &str, most: usize, bytes_max: usize) -> Cow<'_, str> {
+    let head = &text[..text.floor_char_boundary(bytes_max)];
+    match filled(head, most) {
+        Some(end) => Cow::Borrowed(&head[..end]),
+        None if head.len() == text.len() => Cow::Borrowed(text),
+        None => Cow::Owned(condensed(text, most.max(RUN_MIN), bytes_max)),
+    }
+}
+
+/// Where in `text` there have been `most` words.
+fn filled(text: &str, most: usize) -> Option<usize> {
     let (mut words, mut inside) = (0, false);
     for (at, byte) in text.bytes().enumerate() {
         match byte {
@@ -71,7 +125,7 @@ fn filled(text: &str, max_tokens: usize) -> Option<usize> {
             b' ' | b'\n' | b'\t' | b'\r' if inside => {
                 inside = false;
                 words += 1;
-                if words == max_tokens {
+                if words == most {
                     return Some(at);
                 }
             }
@@ -83,14 +137,14 @@ fn filled(text: &str, max_tokens: usize) -> Option<usize> {
 
 /// `text` with one blank for several, and at most `run_max` of the same character or of ASCII
 /// letters and digits in a row: the pieces stay the same, since a word that long is unknown, marks
-/// are a piece each and fill the window, and of dropped characters nothing is left. Ends after
-/// [`TEXT_MAX`] bytes.
-fn condensed(text: &str, run_max: usize) -> String {
+/// are a piece each and fill the windows, and of dropped characters nothing is left. Ends after
+/// `bytes_max` bytes.
+fn condensed(text: &str, run_max: usize, bytes_max: usize) -> String {
     let is_blank = |c| matches!(c, ' ' | '\n' | '\t' | '\r');
     let mut out = String::new();
     let (mut last, mut same, mut letters) = (None, 0, 0);
     for c in text.chars() {
-        if out.len() >= TEXT_MAX {
+        if out.len() >= bytes_max {
             break;
         }
         same = if last == Some(c) { same + 1 } else { 1 };
@@ -102,6 +156,14 @@ fn condensed(text: &str, run_max: usize) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+impl WordPieces {
+    /// All pieces of `text` but the marks, however many there are.
+    pub(super) fn untruncated(&self, text: &str) -> Vec<u32> {
+        self.endless().unwrap().encode_fast(text, false).unwrap().get_ids().to_vec()
+    }
 }
 
 #[cfg(test)]
