@@ -27,7 +27,7 @@ pub(crate) use change::{choice_of, named_by};
 pub use compare::{Comparison, Queries, SAMPLE_MAX, Side};
 pub use manifest::{Kept, Kind, Part};
 pub use name::{BadName, ModelName};
-pub(crate) use open::{options, prepare};
+pub(crate) use open::{Opened, options, prepare};
 
 use manifest::Manifest;
 use source::Source;

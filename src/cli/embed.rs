@@ -1,27 +1,34 @@
 //! `activekg embed`: vectors of texts, without a server.
 
+mod draft;
+mod lines;
+pub(super) mod model;
+mod npy;
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
-use tempfile::NamedTempFile;
 
-use crate::embedding::{Encoder, EncoderOptions, Isa, Precision};
-
-/// Longest line read, in bytes.
-const LINE_MAX: u64 = 64 << 20;
-/// Texts computed at a time: enough to keep every core busy, few enough that vectors soon appear.
-const CHUNK_TEXTS: usize = 256;
-/// A chunk ends early when its texts have this many bytes, so that memory stays bounded.
-const CHUNK_BYTES: usize = 8 << 20;
+use crate::config::options::ModelOptions;
+use draft::Draft;
+use lines::{End, Lines};
+use model::Model;
+use npy::Npy;
 
 /// Reads one JSON object {"id", "text"} a line and writes {"id", "embedding"} lines in the same
-/// order. Ids are strings or numbers; other fields are ignored, and so are blank lines.
-#[derive(Debug, clap::Args)]
+/// order, or one array for NumPy.
+///
+/// Ids are strings or numbers; other fields are ignored, and so are blank lines. Of a text the model
+/// reads the start, as long as its window: 256 word pieces for the one that is compiled in. With
+/// --format npy, FILE is an array of 32-bit floats, a row for each text, and FILE.ids.jsonl has the
+/// id of each row, one a line.
+#[derive(clap::Args)]
 pub(super) struct EmbedArgs {
     /// Lines to embed; - is standard input
     #[arg(value_name = "FILE", default_value = "-")]
@@ -29,36 +36,46 @@ pub(super) struct EmbedArgs {
     /// Write here instead of to standard output; the file appears when all is done
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// f32, or auto for the fastest arithmetic of this processor
-    #[arg(long, env = "EMBEDDING_PRECISION", value_name = "PRECISION", default_value = "auto")]
-    precision: Precision,
-    /// Instructions: amx, avx512vnni, avx2 or portable; the best of this processor if not given
-    #[arg(long, env = "ACTIVEKG_CPU", value_name = "NAME", hide_short_help = true)]
-    cpu: Option<Isa>,
+    /// What to write [default: npy if the name of the output ends with .npy, else jsonl]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+    #[command(flatten)]
+    model: ModelOptions,
 }
 
-/// A line of the input.
-#[derive(Debug, Deserialize)]
-struct Input {
-    id: Value,
-    text: String,
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A JSON object a line
+    Jsonl,
+    /// An array in NumPy's format, and the ids beside it
+    Npy,
 }
 
-/// A line of the output.
-#[derive(Debug, Serialize)]
-struct Output {
-    id: Value,
-    embedding: Vec<f32>,
+/// Takes vectors in the order of their texts.
+trait Sink {
+    fn put(&mut self, id: Value, vector: &[f32]) -> anyhow::Result<()>;
+
+    /// Called when nothing comes for a while: whoever reads along can see what there is.
+    fn rest(&mut self) -> anyhow::Result<()>;
+
+    /// All is there.
+    fn finish(self: Box<Self>) -> anyhow::Result<()>;
 }
 
 /// Runs the command.
 ///
 /// # Errors
 ///
-/// A bad line, named by its number, or a file that cannot be read or written. What stands before
-/// a bad line on the input has been written to standard output by then; a file is not made.
+/// A bad line, named by its number, a file that cannot be read or written, or a model that cannot
+/// be used. What stands before a bad line on the input has been written to standard output by then;
+/// a file is not made.
 pub(super) fn run(args: EmbedArgs) -> anyhow::Result<()> {
-    let EmbedArgs { file, output, precision, cpu } = args;
+    let EmbedArgs { file, output, format, model } = args;
+    let format = format.unwrap_or_else(|| usual_format(output.as_deref()));
+    if format == Format::Npy && output.is_none() {
+        bail!("an array is written to a file; name one with --output");
+    }
     let name =
         if file == Path::new("-") { "standard input".into() } else { file.display().to_string() };
     let input: Box<dyn Read> = if file == Path::new("-") {
@@ -66,59 +83,38 @@ pub(super) fn run(args: EmbedArgs) -> anyhow::Result<()> {
     } else {
         Box::new(File::open(&file).with_context(|| format!("open {name}"))?)
     };
-    let encoder = Encoder::built_in(EncoderOptions { precision, isa: cpu })?;
-    let lines = Lines { input: BufReader::new(input), name, number: 0 };
-    match output {
-        None => {
-            let mut stdout = BufWriter::new(io::stdout().lock());
-            embed(&encoder, lines, &mut stdout)?;
-            stdout.flush().context("write to standard output")
-        }
-        Some(path) => {
-            // In the same folder, so that the last step is a rename.
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            let temporary = temporary_in(folder.unwrap_or(Path::new(".")));
-            let writing = || format!("write {}", path.display());
-            let mut file = BufWriter::new(temporary.with_context(writing)?);
-            embed(&encoder, lines, &mut file)?;
-            let file = file.into_inner().map_err(io::IntoInnerError::into_error);
-            let file = file.with_context(writing)?;
-            file.as_file().sync_all().with_context(writing)?;
-            file.persist(&path).with_context(writing)?;
-            Ok(())
-        }
+    let model = Model::open(&model)?;
+    let mut sink: Box<dyn Sink> = match (format, &output) {
+        (_, None) => Box::new(Jsonl(BufWriter::new(io::stdout().lock()))),
+        (Format::Jsonl, Some(path)) => Box::new(Jsonl(Draft::new(path)?)),
+        (Format::Npy, Some(path)) => Box::new(Npy::new(path, model.info().dim)?),
+    };
+    embed(&model, Lines::new(BufReader::new(input), name), &mut *sink)?;
+    sink.finish()
+}
+
+fn usual_format(output: Option<&Path>) -> Format {
+    match output.and_then(Path::extension) {
+        Some(extension) if extension.eq_ignore_ascii_case("npy") => Format::Npy,
+        _ => Format::Jsonl,
     }
 }
 
-/// A file that anybody may read whom the process's mask lets, as if it had been made in place.
-fn temporary_in(folder: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
-}
-
-fn embed(
-    encoder: &Encoder,
-    mut lines: Lines<impl BufRead>,
-    output: &mut impl Write,
-) -> anyhow::Result<()> {
+fn embed(model: &Model, mut lines: Lines<impl BufRead>, sink: &mut dyn Sink) -> anyhow::Result<()> {
     let progress = progress();
     loop {
         let (chunk, outcome) = lines.chunk();
         let texts: Vec<&str> = chunk.iter().map(|line| line.text.as_str()).collect();
-        let vectors = encoder.encode(&texts)?;
+        let vectors = model.encode(&texts)?;
         progress.inc(chunk.len() as u64);
-        for (line, embedding) in chunk.into_iter().zip(vectors) {
-            serde_json::to_writer(&mut *output, &Output { id: line.id, embedding })?;
-            output.write_all(b"\n").context("write a vector")?;
+        for (line, vector) in chunk.into_iter().zip(&vectors) {
+            sink.put(line.id, vector)?;
         }
         if outcome? == End::Input {
             progress.finish_and_clear();
             return Ok(());
         }
-        // Whoever reads along sees each chunk as it is done.
-        output.flush().context("write a vector")?;
+        sink.rest()?;
     }
 }
 
@@ -131,133 +127,106 @@ fn progress() -> ProgressBar {
     ProgressBar::no_length().with_style(style.expect("the template above is well-formed"))
 }
 
-/// The input, line by line.
-struct Lines<R> {
-    input: R,
-    /// What messages call the input.
-    name: String,
-    /// Lines read so far.
-    number: u64,
+/// A JSON object a line.
+struct Jsonl<W>(W);
+
+/// A line.
+#[derive(Serialize)]
+struct Output<'v> {
+    id: Value,
+    embedding: &'v [f32],
 }
 
-/// Why a chunk ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// It is full.
-    Chunk,
-    /// There is no more.
-    Input,
+/// Where lines go.
+trait Lined: Write {
+    /// Nothing more comes.
+    fn complete(self) -> anyhow::Result<()>;
 }
 
-impl<R: BufRead> Lines<R> {
-    /// The next lines, and whether there are more or what is wrong with the one that follows.
-    fn chunk(&mut self) -> (Vec<Input>, anyhow::Result<End>) {
-        let (mut chunk, mut bytes) = (Vec::new(), 0);
-        while chunk.len() < CHUNK_TEXTS && bytes < CHUNK_BYTES {
-            match self.next() {
-                Ok(Some(line)) => {
-                    bytes += line.text.len();
-                    chunk.push(line);
-                }
-                Ok(None) => return (chunk, Ok(End::Input)),
-                Err(error) => return (chunk, Err(error)),
-            }
-        }
-        (chunk, Ok(End::Chunk))
+impl Lined for Draft {
+    fn complete(self) -> anyhow::Result<()> {
+        self.publish()
+    }
+}
+
+impl<W: Write> Lined for BufWriter<W> {
+    fn complete(mut self) -> anyhow::Result<()> {
+        self.flush().context("write to standard output")
+    }
+}
+
+impl<W: Lined> Sink for Jsonl<W> {
+    fn put(&mut self, id: Value, embedding: &[f32]) -> anyhow::Result<()> {
+        serde_json::to_writer(&mut self.0, &Output { id, embedding }).context("write a vector")?;
+        self.0.write_all(b"\n").context("write a vector")
     }
 
-    fn next(&mut self) -> anyhow::Result<Option<Input>> {
-        loop {
-            let mut line = Vec::new();
-            self.number += 1;
-            let place = || format!("{}, line {}", self.name, self.number);
-            (&mut self.input)
-                .take(LINE_MAX + 1)
-                .read_until(b'\n', &mut line)
-                .with_context(place)?;
-            if line.is_empty() {
-                return Ok(None);
-            }
-            if line.len() as u64 > LINE_MAX {
-                bail!("{}: longer than {LINE_MAX} bytes", place());
-            }
-            if line.trim_ascii().is_empty() {
-                continue;
-            }
-            let line: Input = serde_json::from_slice(&line).with_context(place)?;
-            if !(line.id.is_string() || line.id.is_number()) {
-                bail!("{}: the id is neither a string nor a number", place());
-            }
-            return Ok(Some(line));
-        }
+    fn rest(&mut self) -> anyhow::Result<()> {
+        self.0.flush().context("write a vector")
+    }
+
+    fn finish(self: Box<Self>) -> anyhow::Result<()> {
+        self.0.complete()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::embedding::{Encoder, Precision};
 
-    fn lines(text: &[u8]) -> Lines<&[u8]> {
-        Lines { input: text, name: "in".to_owned(), number: 0 }
-    }
-
-    #[test]
-    fn lines_are_read_in_chunks_and_blank_ones_skipped() {
-        let line = "{\"text\":\"t\",\"id\":1,\"more\":[]}\n\r\n";
-        let text = line.repeat(CHUNK_TEXTS + 3);
-        let mut lines = lines(text.as_bytes());
-        let (chunk, end) = lines.chunk();
-        assert_eq!((chunk.len(), end.unwrap()), (CHUNK_TEXTS, End::Chunk));
-        let (chunk, end) = lines.chunk();
-        assert_eq!((chunk.len(), end.unwrap()), (3, End::Input));
-    }
-
-    #[test]
-    fn a_bad_line_is_named_and_those_before_it_are_kept() {
-        for (bad, reason) in [
-            ("{\"id\":\"b\"}", "missing field `text`"),
-            ("{\"text\":\"t\"}", "missing field `id`"),
-            ("{\"id\":null,\"text\":\"t\"}", "neither a string nor a number"),
-            ("{\"id\":\"b\",\"text\":5}", "expected a string"),
-            ("not json", "expected"),
-        ] {
-            let text = format!("{{\"id\":\"a\",\"text\":\"t\"}}\n\n{bad}\n");
-            let (chunk, outcome) = lines(text.as_bytes()).chunk();
-            assert_eq!(chunk.len(), 1, "{bad}");
-            let error = format!("{:#}", outcome.unwrap_err());
-            assert!(error.starts_with("in, line 3: ") && error.contains(reason), "{error}");
-        }
-        let (_, outcome) = lines(b"{\"id\":1,\"text\":\"\xff\"}").chunk();
-        assert!(outcome.unwrap_err().to_string().contains("line 1"));
+    fn model() -> ModelOptions {
+        ModelOptions { precision: Some("f32".to_owned()), ..ModelOptions::default() }
     }
 
     #[test]
     fn a_file_appears_when_all_is_done_and_not_before() {
         let folder = tempfile::tempdir().unwrap();
-        let [input, output] = ["in.jsonl", "out.jsonl"].map(|name| folder.path().join(name));
-        let args = || EmbedArgs {
+        let [input, output, array] =
+            ["in.jsonl", "out.jsonl", "out.npy"].map(|name| folder.path().join(name));
+        let args = |output: &Path| EmbedArgs {
             file: input.clone(),
-            output: Some(output.clone()),
-            precision: Precision::F32,
-            cpu: None,
+            output: Some(output.to_owned()),
+            format: None,
+            model: model(),
         };
         std::fs::write(&input, "{\"id\":1,\"text\":\"a\"}\n{").unwrap();
-        assert!(run(args()).is_err());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "only the input is there");
+        for output in [&output, &array] {
+            assert!(run(args(output)).is_err());
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "only the input");
+        }
         std::fs::write(&input, "{\"id\":1,\"text\":\"a\"}\n").unwrap();
-        run(args()).unwrap();
-        assert_eq!(std::fs::read_to_string(&output).unwrap().lines().count(), 1);
+        run(args(&output)).unwrap();
+        let text = std::fs::read_to_string(&output).unwrap();
+        assert_eq!(text.lines().count(), 1);
+        run(args(&array)).unwrap();
+        // The same numbers, each after the other.
+        let line: Value = serde_json::from_str(&text).unwrap();
+        let first = line["embedding"][0].as_f64().unwrap() as f32;
+        let bytes = std::fs::read(&array).unwrap();
+        assert_eq!(bytes.len(), 128 + 4 * 384);
+        assert_eq!(bytes[128..132], first.to_le_bytes());
+    }
+
+    #[test]
+    fn an_array_needs_a_file() {
+        let args =
+            EmbedArgs { file: "-".into(), output: None, format: Some(Format::Npy), model: model() };
+        assert!(run(args).unwrap_err().to_string().contains("--output"));
+        assert_eq!(usual_format(Some(Path::new("a/b.NPY"))), Format::Npy);
+        assert_eq!(usual_format(Some(Path::new("a/npy"))), Format::Jsonl);
     }
 
     #[test]
     fn vectors_come_out_in_order_up_to_the_bad_line() {
-        let encoder = Encoder::built_in(Precision::F32).unwrap();
+        let model = Model::Here(Box::new(Encoder::built_in(Precision::F32).unwrap()));
         let text =
             b"{\"id\":7,\"text\":\"a longer text about pumps\"}\n{\"id\":\"x\",\"text\":\"\"}\n{";
-        let mut output = Vec::new();
-        let error = embed(&encoder, lines(text), &mut output).unwrap_err();
+        let mut output = Jsonl(BufWriter::new(Vec::new()));
+        let lines = Lines::new(text.as_slice(), "in".to_owned());
+        let error = embed(&model, lines, &mut output).unwrap_err();
         assert!(error.to_string().contains("line 3"), "{error:#}");
-        let output = String::from_utf8(output).unwrap();
+        let output = String::from_utf8(output.0.into_inner().unwrap()).unwrap();
         let vectors: Vec<Value> =
             output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let ids: Vec<&Value> = vectors.iter().map(|line| &line["id"]).collect();

@@ -1,37 +1,27 @@
 //! `activekg eval`: how well each way of searching does on judged queries.
 
 mod collection;
+mod searched;
 
-use std::collections::HashMap;
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
-use activekg_index::{
-    FactFilter, Hit, Metric, TextDoc, TextIndex, TextOp, TextOptions, TextQuery, VectorOp,
-    VectorOptions, VectorQuery, VectorSet,
-};
-use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
-use crate::embedding::{Encoder, EncoderOptions, Isa, Precision};
-use crate::graph::text;
+use super::embed::model::Model;
+use crate::config::options::ModelOptions;
+use crate::embedding::Windows;
 use crate::search::eval::{NDCG_DEPTH, Quality, RECALL_DEPTH};
-use crate::search::fuse::{self, Fusion, VECTOR_WEIGHT};
+use crate::search::fuse::{Fusion, VECTOR_WEIGHT};
 use collection::Collection;
+use searched::{Searched, embed};
 
-/// The one owner of everything in the temporary index.
-const TENANT: &str = "eval";
-/// Texts embedded between two moves of the progress bar.
-const CHUNK: usize = 64;
-/// The contract's damping of reciprocal ranks, and least depth of the lists that are fused.
+/// The contract's damping of reciprocal ranks.
 const RRF_K: f32 = 60.0;
-const RERANKER_BASE: usize = 20;
 
 /// Indexes the documents as nodes are indexed, in a temporary folder, and searches them as
 /// /search does: by vectors, by words (BM25), and by both (hybrid). Prints nDCG@10 (graded gain,
 /// log2 discount), recall@100 and MRR, times 100, averaged over the queries with judgements.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub(super) struct EvalArgs {
     /// Documents, one JSON object {"id", "title", "text"} a line; the title is optional
     #[arg(long, value_name = "FILE")]
@@ -45,12 +35,11 @@ pub(super) struct EvalArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// f32, or auto for the fastest arithmetic of this processor
-    #[arg(long, env = "EMBEDDING_PRECISION", value_name = "PRECISION", default_value = "auto")]
-    precision: Precision,
-    /// Instructions: amx, avx512vnni, avx2 or portable; the best of this processor if not given
-    #[arg(long, env = "ACTIVEKG_CPU", value_name = "NAME", hide_short_help = true)]
-    cpu: Option<Isa>,
+    /// Of a document longer than the model's window: first, mean of all windows, or best window
+    #[arg(long, value_name = "NAME", default_value_t = Windows::First)]
+    windows: Windows,
+    #[command(flatten)]
+    model: ModelOptions,
 }
 
 /// A way of searching.
@@ -81,21 +70,23 @@ const METHODS: [(&str, &str, Method); 4] = [
 ///
 /// # Errors
 ///
-/// A file that cannot be read, a bad line, named by its number, or no disk for the index.
+/// A file that cannot be read, a bad line, named by its number, a model that cannot be used, or no
+/// disk for the index.
 pub(super) fn run(args: EvalArgs) -> anyhow::Result<()> {
-    let EvalArgs { docs, queries, qrels, json, precision, cpu } = args;
+    let EvalArgs { docs, queries, qrels, json, windows, model } = args;
     let collection = Collection::read(&docs, &queries, &qrels)?;
     for note in &collection.notes {
         eprintln!("activekg: {note}");
     }
-    let encoder = Encoder::built_in(EncoderOptions { precision, isa: cpu })?;
-    let qualities = measure(&encoder, &collection)?;
+    let model = Model::open(&model)?;
+    let qualities = measure(&model, windows, &collection)?;
     let Collection { documents, queries, judgements, notes: _ } = &collection;
-    let model = &encoder.model().name;
+    let model = &model.info().name;
     let counts = format!("{} documents, {} judged queries", documents.len(), queries.len());
     if json {
         let mut object = Map::from_iter([
             ("model".to_owned(), json!(model)),
+            ("windows".to_owned(), json!(windows.to_string())),
             ("documents".to_owned(), json!(documents.len())),
             ("queries".to_owned(), json!(queries.len())),
             ("judgements".to_owned(), json!(judgements)),
@@ -105,7 +96,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<()> {
         }
         println!("{}", Value::Object(object));
     } else {
-        println!("{counts}, {model}\n");
+        println!("{counts}, {model}, windows: {windows}\n");
         println!("{:<46} {:>8} {:>11} {:>6}", "x 100", "nDCG@10", "recall@100", "MRR");
         for ((_, title, _), Quality { ndcg, recall, mrr }) in METHODS.iter().zip(&qualities) {
             let [ndcg, recall, mrr] = [ndcg, recall, mrr].map(|share| share * 100.0);
@@ -123,18 +114,15 @@ fn figures(quality: &Quality) -> Value {
 }
 
 /// The quality of each of [`METHODS`], in their order.
-fn measure(encoder: &Encoder, collection: &Collection) -> anyhow::Result<Vec<Quality>> {
-    let folder = tempfile::tempdir().context("make a temporary folder for the index")?;
-    let opened = TextIndex::open(&folder.path().join("text"), TextOptions::default());
-    let (words, _) = opened.context("make the text index")?;
-    let options = VectorOptions::new(encoder.model().dim, Metric::Cosine);
-    let opened = VectorSet::open(&folder.path().join("vectors"), options);
-    let (vectors, _) = opened.context("make the vector index")?;
-    let searched = Searched { words, vectors };
-    searched.fill(encoder, collection)?;
+fn measure(
+    model: &Model,
+    windows: Windows,
+    collection: &Collection,
+) -> anyhow::Result<Vec<Quality>> {
+    let searched = Searched::new(model, windows, collection)?;
 
     let queries: Vec<&str> = collection.queries.iter().map(|query| query.text.as_str()).collect();
-    let embedded = embed(encoder, &queries, "queries")?;
+    let embedded = embed(model, &queries, "queries")?;
     let lists = |method, top_k| -> anyhow::Result<Vec<Vec<u128>>> {
         let search = |(query, vector): (&&str, &Vec<f32>)| {
             let hits = searched.find(method, query, vector, top_k)?;
@@ -157,101 +145,18 @@ fn measure(encoder: &Encoder, collection: &Collection) -> anyhow::Result<Vec<Qua
         .collect()
 }
 
-/// Both indexes.
-struct Searched {
-    words: TextIndex,
-    vectors: VectorSet,
-}
-
-impl Searched {
-    /// Indexes the documents; the id of each is its place in the collection.
-    fn fill(&self, encoder: &Encoder, collection: &Collection) -> anyhow::Result<()> {
-        let documents = &collection.documents;
-        let texts: Vec<&str> =
-            documents.iter().map(|document| text::inline(&document.props).unwrap_or("")).collect();
-        let embedded = embed(encoder, &texts, "documents")?;
-        let mut words = Vec::with_capacity(documents.len());
-        let mut vectors = Vec::with_capacity(documents.len());
-        let numbered = (0u128..).zip(documents).zip(&texts).zip(embedded);
-        for (((id, document), body), values) in numbered {
-            words.push(TextOp::Put(TextDoc {
-                id,
-                tenant: TENANT.to_owned(),
-                title: text::title(&document.props).unwrap_or_default().to_owned(),
-                body: (*body).to_owned(),
-                ..TextDoc::default()
-            }));
-            // A node without text is not embedded.
-            if !body.trim().is_empty() {
-                vectors.push(VectorOp::Put { id, tenant: TENANT.to_owned(), values });
-            }
-        }
-        self.words.apply(&words).context("index the words")?;
-        self.words.commit(1).context("index the words")?;
-        self.vectors.apply(&vectors).context("index the vectors")
-    }
-
-    fn find(
-        &self,
-        method: Method,
-        query: &str,
-        vector: &[f32],
-        top_k: usize,
-    ) -> anyhow::Result<Vec<Hit>> {
-        match method {
-            Method::Vector => self.near(vector, top_k),
-            Method::Bm25 => self.worded(query, top_k),
-            Method::Hybrid(fusion) => {
-                let depth = fuse::depth(top_k, true, RERANKER_BASE);
-                Ok(fusion.fuse(&self.near(vector, depth)?, &self.worded(query, depth)?))
-            }
-        }
-    }
-
-    fn near(&self, vector: &[f32], k: usize) -> anyhow::Result<Vec<Hit>> {
-        let query = VectorQuery { vector, k, tenants: &[TENANT], among: None, ef: None };
-        self.vectors.search(&query).context("search by vector")
-    }
-
-    fn worded(&self, text: &str, limit: usize) -> anyhow::Result<Vec<Hit>> {
-        let facts = FactFilter::default();
-        let query = TextQuery { text, tenants: &[TENANT], limit, facts: &facts };
-        self.words.search(&query).context("search by words")
-    }
-}
-
-/// The vectors of `texts`; equal texts are computed once.
-fn embed(encoder: &Encoder, texts: &[&str], what: &'static str) -> anyhow::Result<Vec<Vec<f32>>> {
-    let mut places = HashMap::new();
-    let mut distinct = Vec::new();
-    for &text in texts {
-        places.entry(text).or_insert_with(|| {
-            distinct.push(text);
-            distinct.len() - 1
-        });
-    }
-    let progress = if io::stderr().is_terminal() {
-        let style =
-            ProgressStyle::with_template("{msg} {bar:30} {human_pos}/{human_len} {per_sec}");
-        let style = style.context("make a progress bar")?;
-        ProgressBar::new(distinct.len() as u64).with_style(style).with_message(what)
-    } else {
-        ProgressBar::hidden()
-    };
-    let mut vectors = Vec::with_capacity(distinct.len());
-    for chunk in distinct.chunks(CHUNK) {
-        vectors.extend(encoder.encode(chunk)?);
-        progress.inc(chunk.len() as u64);
-    }
-    progress.finish_and_clear();
-    Ok(texts.iter().map(|text| vectors[places[text]].clone()).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::embedding::{Encoder, Precision};
+    use crate::search::eval::Gains;
+    use collection::{Document, Query};
+
+    fn model(precision: Precision) -> Model {
+        Model::Here(Box::new(Encoder::built_in(precision).unwrap()))
+    }
 
     #[test]
     fn the_document_that_answers_is_found_each_way() {
@@ -274,11 +179,42 @@ mod tests {
         );
         let qrels = file("qrels.tsv", "1\ta\t4\n2\tc\t1\n2\tb\t0\n");
         let collection = Collection::read(&docs, &queries, &qrels).unwrap();
-        let encoder = Encoder::built_in(Precision::F32).unwrap();
-        for quality in measure(&encoder, &collection).unwrap() {
-            assert_eq!(quality, Quality { ndcg: 1.0, recall: 1.0, mrr: 1.0 });
+        let model = model(Precision::F32);
+        for (_, windows) in Windows::NAMES {
+            for quality in measure(&model, windows, &collection).unwrap() {
+                assert_eq!(quality, Quality { ndcg: 1.0, recall: 1.0, mrr: 1.0 });
+            }
         }
         assert_eq!(figures(&Quality { ndcg: 0.35049, recall: 1.0, mrr: 0.0 })["ndcg@10"], 35.0);
+    }
+
+    /// What only the end of a document says is found by its windows, and not by its start.
+    #[test]
+    fn the_end_of_a_long_document_counts_with_its_windows() {
+        let start = "The lift of a swept wing at low speed. ".repeat(60);
+        let document =
+            |text: String| Document { props: Map::from_iter([("text".to_owned(), text.into())]) };
+        let end = "Wash two leeks and cut them into rings. Peel the potatoes. Melt butter in a \
+            large pot and add the leeks. Boil the soup until the potatoes are soft. Serve the leek \
+            and potato soup with bread. ";
+        let end = end.repeat(6);
+        let long = document(format!("{start}{end}"));
+        let others = ["Cleaning a kitchen.", "A plate of beans.", "Painting a fence."];
+        let others = others.map(|text| document(text.to_owned()));
+        let collection = Collection {
+            documents: std::iter::once(long).chain(others).collect(),
+            queries: vec![Query {
+                text: "leek and potato soup".to_owned(),
+                gains: Gains::from([(0, 1)]),
+            }],
+            judgements: 1,
+            notes: Vec::new(),
+        };
+        let model = model(Precision::F32);
+        let mrr = |windows| measure(&model, windows, &collection).unwrap()[0].mrr;
+        assert!(mrr(Windows::First) < 1.0);
+        assert_eq!(mrr(Windows::Best), 1.0);
+        assert!(mrr(Windows::Mean) >= mrr(Windows::First));
     }
 
     /// At least what other programs reach on the whole collection. By default only the first 15
@@ -302,8 +238,8 @@ mod tests {
                 }
             }
         }
-        let encoder = Encoder::built_in(Precision::Auto).unwrap();
-        let qualities = measure(&encoder, &collection).unwrap();
+        let model = model(Precision::Auto);
+        let qualities = measure(&model, Windows::First, &collection).unwrap();
         for ((least, quality), (name, _, _)) in
             [0.350, 0.325, 0.370, 0.380].into_iter().zip(&qualities).zip(METHODS)
         {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::answers::{address_of, is_open_line};
-use super::options::{EmbeddingOptions, LlmOptions};
+use super::options::{EmbeddingOptions, LlmOptions, ModelOptions};
 use super::{ConfigError, Secret, read};
 use crate::models::ModelName;
 
@@ -153,6 +153,43 @@ pub enum Cpu {
 }
 
 impl Embedding {
+    /// What the settings of a command mean that embeds without a server; remarks go to `notices`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first setting whose value cannot be used.
+    pub fn of_command(
+        options: &ModelOptions,
+        notices: &mut Vec<String>,
+    ) -> Result<Self, ConfigError> {
+        let ModelOptions {
+            backend,
+            model,
+            base_url,
+            dimensions,
+            token_budget,
+            timeout_ms,
+            openai_api_key,
+            openai_base_url,
+            precision,
+            cpu,
+            store: _,
+        } = options.clone();
+        let embedding = EmbeddingOptions {
+            embedding_backend: backend,
+            embedding_model: model,
+            embedding_base_url: base_url,
+            embedding_dimensions: dimensions,
+            embedding_token_budget: token_budget,
+            embedding_timeout_ms: timeout_ms,
+            embedding_precision: precision,
+            cpu,
+            ..EmbeddingOptions::default()
+        };
+        let llm = LlmOptions { openai_api_key, openai_base_url, ..LlmOptions::default() };
+        Self::new(&embedding, &llm, notices)
+    }
+
     pub(super) fn new(
         options: &EmbeddingOptions,
         llm: &LlmOptions,
