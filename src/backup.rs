@@ -6,6 +6,7 @@
 
 mod bucket;
 mod error;
+mod fault;
 mod folder;
 mod json;
 mod keep;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 pub use error::Error;
+pub use fault::BucketFault;
 pub use json::{created, listed, tried};
 pub use keep::{list, prune, read};
 pub use name::{ArchiveName, NotAnArchiveName};

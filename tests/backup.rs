@@ -1,6 +1,7 @@
 //! Backups of a running server, and what is restored from them.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -207,5 +208,45 @@ fn only_who_may_see_everything_backs_up_over_http() {
     for gone in ["activekg_19990101_000000.tar.zst", "..%2f..%2fetc%2fpasswd", "notes"] {
         let verify = request(&format!("/admin/backups/{gone}/verify"), "super_admin");
         assert_eq!(server.send(&verify).status, 404, "{gone}");
+    }
+}
+
+/// An address that refuses whoever asks, as a bucket whose keys are wrong does.
+fn refusing() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let Ok(mut connection) = connection else { return };
+            let mut request = [0; 4096];
+            // One read holds a request without a body, and one with a body does not matter.
+            if connection.read(&mut request).is_err() {
+                continue;
+            }
+            let body = "<Error><Code>SignatureDoesNotMatch</Code></Error>";
+            let head = "HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length";
+            let _ = write!(connection, "{head}: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    addr
+}
+
+#[test]
+fn a_bucket_that_refuses_is_told_of_without_its_keys() {
+    let addr = refusing();
+    let endpoint = format!("http://{addr}");
+    let server = Server::start(&[
+        ("ACTIVEKG_BACKUP_DIR", "s3://vault/kg"),
+        ("AWS_ENDPOINT_URL_S3", &endpoint),
+        ("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+        ("AWS_REGION", "eu-central-1"),
+    ]);
+    for answer in [server.post("/admin/backup", &json!({})), server.get("/admin/backups")] {
+        assert_eq!(answer.status, 503);
+        let text = answer.text();
+        let place = format!("s3://vault/kg at {addr} refuses (status 403, SignatureDoesNotMatch)");
+        assert!(text.contains(&place) && text.contains("check AWS_ACCESS_KEY_ID"), "{text}");
+        assert!(!text.contains("AKIAEXAMPLE") && !text.contains("hunter2"), "{text}");
     }
 }

@@ -3,16 +3,22 @@
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _};
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::{
-    GetOptions, MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload, path,
+    GetOptions, MultipartUpload, ObjectStore, ObjectStoreExt as _, ObjectStoreScheme, PutPayload,
+    RetryConfig, path,
 };
 use tokio::runtime::Handle;
 use tracing::warn;
 
+use super::fault::{self, Whereabouts};
 use super::name::ArchiveName;
 use super::target::{Draft, Entry, Target};
 use crate::config::Secret;
@@ -21,33 +27,86 @@ use crate::config::Secret;
 /// so that an archive can have 160 GB.
 const PART_BYTES: usize = 16 << 20;
 
+/// Attempts after the first one of a request, and the time after which there are no more.
+const RETRIES: (usize, Duration) = (5, Duration::from_secs(60));
+
 /// A bucket, or what is under a prefix of one.
 #[derive(Clone)]
 pub(super) struct Bucket {
     store: Arc<dyn ObjectStore>,
     prefix: path::Path,
     url: String,
+    whereabouts: Whereabouts,
     runtime: Handle,
 }
 
 impl Bucket {
     /// The bucket at `url`, used with the settings `clouds`.
     pub(super) fn open(url: &str, clouds: &[(String, Secret)]) -> io::Result<Self> {
-        crate::tls::init();
-        let parsed = reqwest::Url::parse(url).map_err(io::Error::other)?;
-        let clouds = clouds.iter().map(|(name, value)| (name.as_str(), value.reveal()));
-        let (store, prefix) =
-            object_store::parse_url_opts(&parsed, clouds).map_err(io::Error::from)?;
-        Ok(Self::of(Arc::from(store), prefix, url.to_owned()))
+        let (n, within) = RETRIES;
+        let retries = RetryConfig { max_retries: n, retry_timeout: within, ..Default::default() };
+        Self::open_with(url, clouds, retries)
     }
 
-    fn of(store: Arc<dyn ObjectStore>, prefix: path::Path, url: String) -> Self {
-        Self { store, prefix, url, runtime: Handle::current() }
+    fn open_with(url: &str, clouds: &[(String, Secret)], retries: RetryConfig) -> io::Result<Self> {
+        crate::tls::init();
+        let parsed = reqwest::Url::parse(url).map_err(io::Error::other)?;
+        let settings = settings(clouds);
+        let (scheme, prefix) = ObjectStoreScheme::parse(&parsed).map_err(io::Error::other)?;
+        // The builders look the same and share no trait.
+        macro_rules! built {
+            ($builder:ty) => {{
+                let mut builder = <$builder>::new().with_url(url).with_retry(retries);
+                for (name, value) in settings {
+                    if let Ok(key) = name.parse() {
+                        builder = builder.with_config(key, value);
+                    }
+                }
+                Arc::new(builder.build()?)
+            }};
+        }
+        let store: Arc<dyn ObjectStore> = match scheme {
+            ObjectStoreScheme::AmazonS3 => built!(AmazonS3Builder),
+            ObjectStoreScheme::GoogleCloudStorage => built!(GoogleCloudStorageBuilder),
+            ObjectStoreScheme::MicrosoftAzure => built!(MicrosoftAzureBuilder),
+            _ => return Err(io::Error::other("not an s3://, gs:// or az:// address")),
+        };
+        Ok(Self::of(store, prefix, url, Whereabouts::new(url, clouds)))
+    }
+
+    fn of(
+        store: Arc<dyn ObjectStore>,
+        prefix: path::Path,
+        url: &str,
+        whereabouts: Whereabouts,
+    ) -> Self {
+        Self { store, prefix, url: url.to_owned(), whereabouts, runtime: Handle::current() }
+    }
+
+    /// Waits for what the bucket answers.
+    fn wait<T>(&self, answer: impl Future<Output = object_store::Result<T>>) -> io::Result<T> {
+        self.runtime.block_on(answer).map_err(|error| self.whereabouts.fault(error))
     }
 
     fn object(&self, name: ArchiveName) -> path::Path {
         self.prefix.clone().join(name.to_string())
     }
+}
+
+/// The variables of object stores. An address that the operator gave as `http://` is meant so; the
+/// client wants that said twice.
+fn settings(clouds: &[(String, Secret)]) -> Vec<(&str, &str)> {
+    let mut settings: Vec<(&str, &str)> =
+        clouds.iter().map(|(name, value)| (name.as_str(), value.reveal())).collect();
+    let plain = fault::endpoint(clouds).is_some_and(|endpoint| {
+        let start = endpoint.reveal().trim_start().get(..7);
+        start.is_some_and(|start| start.eq_ignore_ascii_case("http://"))
+    });
+    const ALLOW: &str = "aws_allow_http";
+    if plain && !settings.iter().any(|(name, _)| *name == ALLOW) {
+        settings.push((ALLOW, "true"));
+    }
+    settings
 }
 
 impl Target for Bucket {
@@ -60,7 +119,7 @@ impl Target for Bucket {
     }
 
     fn list(&self) -> io::Result<Vec<Entry>> {
-        let found = self.runtime.block_on(self.store.list_with_delimiter(Some(&self.prefix)))?;
+        let found = self.wait(self.store.list_with_delimiter(Some(&self.prefix)))?;
         let entry = |object: object_store::ObjectMeta| {
             let name = object.location.filename()?.parse().ok()?;
             Some(Entry { name, bytes: object.size })
@@ -75,9 +134,9 @@ impl Target for Bucket {
         match self.runtime.block_on(self.store.head(&object)) {
             Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
             Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(self.whereabouts.fault(error)),
         }
-        let upload = self.runtime.block_on(self.store.put_multipart(&object))?;
+        let upload = self.wait(self.store.put_multipart(&object))?;
         let draft = Upload {
             bucket: self.clone(),
             name,
@@ -91,13 +150,13 @@ impl Target for Bucket {
 
     fn read(&self, name: ArchiveName) -> io::Result<Box<dyn Read + Send>> {
         let object = self.object(name);
-        let found = self.runtime.block_on(self.store.get_opts(&object, GetOptions::default()))?;
-        let runtime = self.runtime.clone();
-        Ok(Box::new(Download { runtime, stream: found.into_stream(), rest: Bytes::new() }))
+        let found = self.wait(self.store.get_opts(&object, GetOptions::default()))?;
+        let bucket = self.clone();
+        Ok(Box::new(Download { bucket, stream: found.into_stream(), rest: Bytes::new() }))
     }
 
     fn remove(&self, name: ArchiveName) -> io::Result<()> {
-        Ok(self.runtime.block_on(self.store.delete(&self.object(name)))?)
+        self.wait(self.store.delete(&self.object(name)))
     }
 }
 
@@ -129,7 +188,7 @@ impl Upload {
         }
         self.n_bytes += part.len() as u64;
         let sent = self.upload.put_part(PutPayload::from(part));
-        self.bucket.runtime.block_on(sent)?;
+        self.bucket.wait(sent)?;
         self.part.reserve(PART_BYTES);
         Ok(())
     }
@@ -154,7 +213,7 @@ impl Write for Upload {
 impl Draft for Upload {
     fn close(&mut self) -> io::Result<()> {
         self.send()?;
-        self.bucket.runtime.block_on(self.upload.complete())?;
+        self.bucket.wait(self.upload.complete())?;
         self.state = State::Closed;
         Ok(())
     }
@@ -173,10 +232,7 @@ impl Drop for Upload {
     fn drop(&mut self) {
         let undone = match self.state {
             State::Published => return,
-            State::Open => {
-                let aborted = self.bucket.runtime.block_on(self.upload.abort());
-                aborted.map_err(io::Error::from)
-            }
+            State::Open => self.bucket.wait(self.upload.abort()),
             State::Closed => self.bucket.remove(self.name),
         };
         if let Err(error) = undone {
@@ -187,7 +243,7 @@ impl Drop for Upload {
 
 /// An object that is being read.
 struct Download {
-    runtime: Handle,
+    bucket: Bucket,
     stream: BoxStream<'static, object_store::Result<Bytes>>,
     rest: Bytes,
 }
@@ -195,8 +251,8 @@ struct Download {
 impl Read for Download {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.rest.is_empty() {
-            match self.runtime.block_on(self.stream.next()) {
-                Some(more) => self.rest = more?,
+            match self.bucket.wait(self.stream.next().map(Option::transpose))? {
+                Some(more) => self.rest = more,
                 None => return Ok(0),
             }
         }
@@ -220,7 +276,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn archives_go_to_a_bucket_and_come_back() {
         let store = Arc::new(InMemory::new());
-        let bucket = Bucket::of(store.clone(), path::Path::from("kg"), "s3://b/kg".to_owned());
+        let (url, prefix) = ("s3://b/kg", path::Path::from("kg"));
+        let bucket = Bucket::of(store.clone(), prefix, url, Whereabouts::new(url, &[]));
         let other = path::Path::from("kg/notes.txt");
         store.put(&other, PutPayload::from_static(b"mine")).await.unwrap();
         let done = tokio::task::spawn_blocking(move || {
@@ -264,5 +321,83 @@ mod tests {
         assert_eq!(bucket.prefix.as_ref(), "some/where");
         let wrong = [("aws_allow_http".to_owned(), Secret::from("maybe".to_owned()))];
         assert!(Bucket::open("s3://bucket", &wrong).is_err());
+    }
+
+    /// A service that gives every request the same answer.
+    async fn refusing(status: u16, body: &'static str) -> std::net::SocketAddr {
+        let answer =
+            move || async move { (axum::http::StatusCode::from_u16(status).unwrap(), body) };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let router = axum::Router::new().fallback(answer);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        addr
+    }
+
+    /// What listing a bucket at `endpoint` fails with.
+    async fn fault_at(endpoint: String) -> io::Error {
+        let clouds = [
+            ("aws_endpoint_url_s3", endpoint),
+            ("aws_access_key_id", "AKIAEXAMPLE".to_owned()),
+            ("aws_secret_access_key", "hunter2".to_owned()),
+            ("aws_region", "eu-central-1".to_owned()),
+        ];
+        let clouds = clouds.map(|(name, value)| (name.to_owned(), Secret::from(value)));
+        let retries = RetryConfig { max_retries: 0, ..Default::default() };
+        let bucket = Bucket::open_with("s3://b/kg", &clouds, retries).unwrap();
+        let listed = tokio::task::spawn_blocking(move || bucket.list());
+        listed.await.unwrap().unwrap_err()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_bucket_that_cannot_be_used_says_what_is_wrong() {
+        let told = |error: io::Error| {
+            let text = super::super::Error::Target(error);
+            let text = text.bucket().expect("the bucket is at fault").to_string();
+            assert!(!text.contains("AKIAEXAMPLE") && !text.contains("hunter2"), "{text}");
+            text
+        };
+        let xml = "<Error><Code>InvalidAccessKeyId</Code><AWSAccessKeyId>AKIAEXAMPLE</AWSAccessKeyId></Error>";
+        let addr = refusing(403, xml).await;
+        let refused = told(fault_at(format!("http://{addr}")).await);
+        let expected = format!(
+            "s3://b/kg at {addr} refuses (status 403, InvalidAccessKeyId); check AWS_ACCESS_KEY_ID"
+        );
+        assert!(refused.starts_with(&expected), "{refused}");
+
+        let addr = refusing(404, "<Error><Code>NoSuchBucket</Code></Error>").await;
+        let missing = told(fault_at(format!("http://{addr}")).await);
+        assert!(missing.contains("(status 404, NoSuchBucket); make the bucket"), "{missing}");
+
+        let addr = refusing(503, "AKIAEXAMPLE is slow").await;
+        let failing = told(fault_at(format!("http://{addr}")).await);
+        assert!(failing.contains("failed (status 503); try again later"), "{failing}");
+
+        // Nobody listens on a port that was given back.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let gone = told(fault_at(format!("http://{free}")).await);
+        let expected = format!("s3://b/kg at {free} cannot be reached; check AWS_ENDPOINT_URL_S3");
+        assert!(gone.starts_with(&expected), "{gone}");
+    }
+
+    #[test]
+    fn an_http_address_is_meant_so_unless_it_is_forbidden() {
+        let allowed = |given: &[(&str, &str)]| {
+            let clouds: Vec<(String, Secret)> = given
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), Secret::from((*value).to_owned())))
+                .collect();
+            let settings = settings(&clouds).into_iter();
+            settings
+                .filter(|(name, _)| *name == "aws_allow_http")
+                .map(|(_, v)| v.to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(allowed(&[("aws_endpoint_url_s3", "http://10.0.0.9:9000")]), ["true"]);
+        assert_eq!(allowed(&[("aws_endpoint_url", " HTTP://minio")]), ["true"]);
+        assert!(allowed(&[("aws_endpoint_url", "https://minio")]).is_empty());
+        assert!(allowed(&[]).is_empty());
+        let forbidden = [("aws_endpoint_url", "http://minio"), ("aws_allow_http", "false")];
+        assert_eq!(allowed(&forbidden), ["false"]);
     }
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use activekg_storage::backup::{ArchiveError, BackupError};
 use activekg_storage::{OpenError, StorageError};
 
+use super::fault::BucketFault;
+
 /// Why there is no backup, or none that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -58,4 +60,12 @@ pub enum Error {
     /// A fault of the program.
     #[error("the work ended by a panic")]
     Panicked,
+}
+
+impl Error {
+    /// The fault of the bucket that this is due to, if it is due to one. It says what to do and
+    /// holds no secret.
+    pub fn bucket(&self) -> Option<&BucketFault> {
+        BucketFault::behind(self)
+    }
 }

@@ -72,6 +72,9 @@ fn admit(app: &App, caller: &Caller) -> Result<(), ApiError> {
 }
 
 fn failed(error: Error) -> ApiError {
+    if let Some(fault) = error.bucket() {
+        return ApiError::new(ErrorKind::Unavailable, format!("Backup failed: {fault}"));
+    }
     let text = error.to_string();
     match error {
         Error::Busy => ApiError::conflict(text),
