@@ -134,6 +134,7 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
     let opened = opened.await.context("open the indexes")?;
     let (indexes, followed) = opened.context("open the indexes")?;
     let embedder = embedder.start(models::options(&serving.settings), serving.slot).await?;
+    embedder.keep_budget_in(store.clone()).context("read the tokens of the day")?;
     let embedder = Embedder::from(embedder);
     let config = Arc::new(config);
 

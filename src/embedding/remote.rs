@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use activekg_storage::{StorageError, Store};
+
 use super::batcher::EmbedderOptions;
 use super::cache::QueryCache;
 use super::stats::{Counters, EmbedderStats};
@@ -55,6 +57,11 @@ impl Remote {
             stopped: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Keeps the tokens of the day in `store`. Blocks for one read.
+    pub(super) fn keep_in(&self, store: Arc<Store>) -> Result<(), StorageError> {
+        self.shared.provider.keep_in(store)
     }
 
     pub(super) async fn query(&self, text: &str) -> Result<Arc<[f32]>, EmbedError> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use activekg_storage::ids::TenantId;
 use activekg_storage::tables::graph::Slot;
+use activekg_storage::{StorageError, Store};
 use arc_swap::ArcSwap;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -118,6 +119,19 @@ impl FixedEmbedder {
     /// Takes the vectors, which are kept in `slot`, from a service.
     pub fn remote(provider: Provider, options: EmbedderOptions, slot: Slot) -> Self {
         Self { engine: Engine::Remote(Remote::new(provider, options)), slot }
+    }
+
+    /// Has a service's tokens of the day kept in `store`, so that they outlast the process. Blocks
+    /// for one read.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read; the count is in memory alone then.
+    pub fn keep_budget_in(&self, store: Arc<Store>) -> Result<(), StorageError> {
+        match &self.engine {
+            Engine::Local(_) => Ok(()),
+            Engine::Remote(remote) => remote.keep_in(store),
+        }
     }
 
     /// The vector of a query: from memory, or else made ahead of all batch work.

@@ -15,6 +15,7 @@ use activekg_index::VectorOptions;
 use activekg_storage::tables::graph::Slot;
 use activekg_storage::tables::models::ModelRecord;
 use activekg_storage::time::Clock;
+use anyhow::Context as _;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tracing::info;
@@ -224,6 +225,11 @@ impl ModelChanges {
             Ok(prepared) => prepared.start(open::options(settings), slot).await,
             Err(error) => Err(error),
         };
+        let store = self.parts.graph.store();
+        let started = started.and_then(|embedder| {
+            embedder.keep_budget_in(store.clone()).context("read the tokens of the day")?;
+            Ok(embedder)
+        });
         started.map_err(|error| format!("{error:#}"))
     }
 

@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod blobs;
 pub mod connectors;
+pub mod embedding;
 pub mod graph;
 pub mod models;
 
@@ -16,6 +17,7 @@ const AREAS: &[&[TableInfo]] = &[
     open::TABLES,
     migrate::TABLES,
     graph::TABLES,
+    embedding::TABLES,
     models::TABLES,
     connectors::TABLES,
     auth::TABLES,

@@ -20,7 +20,7 @@ pub struct EmbeddingOptions {
     /// Numbers in a vector of the service's model [default: what the model is known to have]
     #[arg(long, env = "EMBEDDING_DIMENSIONS", value_name = "N")]
     pub embedding_dimensions: Option<String>,
-    /// Most tokens a day the service may take, counted since the start, 0 = no limit [default: 0]
+    /// Most tokens a UTC day the service may take, 0 = no limit [default: 0]
     #[arg(long, env = "EMBEDDING_TOKEN_BUDGET", value_name = "N")]
     pub embedding_token_budget: Option<String>,
     /// Longest time for a request to the service, in milliseconds [default: 30000]

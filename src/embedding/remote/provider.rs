@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use activekg_storage::time::Clock;
+use activekg_storage::{StorageError, Store};
 
 use super::budget::Budget;
 use super::wire::Dialect;
@@ -68,6 +69,11 @@ impl Provider {
         &self.model
     }
 
+    /// Keeps the tokens of the day in `store`. Blocks for one read.
+    pub(super) fn keep_in(&self, store: Arc<Store>) -> Result<(), StorageError> {
+        self.budget.keep_in(store, &format!("{} {}", self.upstream.name(), self.model.name))
+    }
+
     /// The vectors of `texts`, in their order and of length 1, and the tokens they took: those
     /// that the service reports, or else a guess of one for four bytes.
     pub(super) async fn vectors(
@@ -87,6 +93,7 @@ impl Provider {
             Err(_) => 0,
         };
         self.budget.correct(guess, used, self.clock.now());
+        self.budget.write_down().await;
         self.metrics.embedded(self.upstream.name(), used);
         let (vectors, _) = outcome?;
         Ok((vectors, used))
