@@ -36,7 +36,9 @@ pub use model::{EncoderOptions, ModelInfo, Precision, UnknownPrecision};
 pub use remote::{Dialect, Provider, ProviderOptions};
 pub use service::{Embedder, FixedEmbedder};
 pub use stats::{CacheStats, EmbedderStats, KindStats};
-pub use windows::{UnknownWindows, WINDOWS_MAX, Windows, mean};
+pub use windows::{
+    FurtherWindows, TextVector, UnknownWindows, WINDOWS_MAX, Windows, mean, mode_of,
+};
 
 use crate::upstream::UpstreamError;
 

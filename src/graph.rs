@@ -34,6 +34,8 @@ use activekg_storage::ids::NodeId;
 use activekg_storage::time::Clock;
 use activekg_storage::{StorageError, Store};
 
+use crate::embedding::Windows;
+
 pub use change::ChangeError;
 pub(crate) use counts::listed;
 pub use counts::{WrongCounter, recount, wrong_counters};
@@ -71,6 +73,8 @@ pub struct Settings {
     pub embedding_prefix: bool,
     /// Stamped into the props of every embedded node.
     pub extraction_version: String,
+    /// What becomes of texts that are longer than the model reads.
+    pub windows: Windows,
 }
 
 /// The graph in the store.

@@ -10,8 +10,9 @@ mod filter;
 pub mod fuse;
 mod indexer;
 mod indexes;
+mod windows;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use activekg_index::{Hit, IdSet, IndexError, Metric, TextQuery, VectorQuery, VectorSet};
@@ -20,7 +21,7 @@ use activekg_storage::tables::graph::NODES;
 use activekg_storage::time::{Clock, UnixMicros};
 use activekg_storage::{ReadTx, Readable, StorageError, Store};
 
-use crate::embedding::{EmbedError, Embedder};
+use crate::embedding::{EmbedError, Embedder, Windows};
 use crate::graph::{self, Node, View};
 
 pub use again::find_again;
@@ -28,6 +29,7 @@ pub use filter::Filter;
 pub use fuse::Fusion;
 pub use indexer::{Freshness, Indexer, Progress, State};
 pub use indexes::{Indexes, Opened};
+pub(crate) use windows::node_of;
 
 /// Age in days of a node that was never refreshed, for the weighted score.
 const AGE_NEVER_REFRESHED: f64 = 365.0;
@@ -157,6 +159,8 @@ pub struct Settings {
     pub rerank_base: usize,
     /// How many times `top_k` are weighed in a weighted search.
     pub weighted_factor: f64,
+    /// What becomes of texts that are longer than the model reads.
+    pub windows: Windows,
 }
 
 /// Why a search failed.
@@ -311,7 +315,7 @@ struct Looking<'a> {
     request: &'a Request,
     place: Option<Place>,
     owners: Vec<TenantId>,
-    /// The ids that may pass the filter, if it narrows anything.
+    /// The ids that may pass the filter, if it narrows anything, with those of their windows.
     among: Option<IdSet>,
     facts: activekg_index::FactFilter,
 }
@@ -328,7 +332,12 @@ impl<'a> Looking<'a> {
         let facts = facts::required(&request.filter);
         let tenants: Vec<&str> = owners.iter().map(TenantId::as_str).collect();
         let among = search.indexes.text.candidates(&tenants, &facts)?;
-        let among = among.map(|ids| ids.into_iter().collect());
+        let mut among: Option<IdSet> = among.map(|ids| ids.into_iter().collect());
+        if search.settings.windows == Windows::Best
+            && let (Some(ids), Some(Place { vectors, .. })) = (&mut among, &place)
+        {
+            *ids = windows::with_windows(ids, vectors);
+        }
         Ok(Self { search, tx, request, place, owners, among, facts })
     }
 
@@ -414,20 +423,22 @@ impl<'a> Looking<'a> {
         Ok(Found { hits, mode: Mode::Hybrid, score_type, reranked: false })
     }
 
-    /// The similarity of one node to the query, if it has a vector.
+    /// The similarity of one node to the query, by its best window, if it has a vector.
     fn similarity(&self, id: NodeId) -> Option<f64> {
         let Place { vector, vectors } = self.place.as_ref()?;
-        Some(f64::from(vectors.score(vector, id.as_u128())?))
+        windows::score(vectors, vector, id.as_u128()).map(f64::from)
     }
 
-    /// The `wanted` nearest nodes that pass.
+    /// The `wanted` nearest nodes that pass, each by its nearest window.
     fn nearest(&self, wanted: usize) -> Result<Vec<(Hit, Node)>, Error> {
         let Some(Place { vector, vectors }) = &self.place else { return Ok(Vec::new()) };
         let tenants: Vec<&str> = self.owners.iter().map(TenantId::as_str).collect();
         self.deepening(wanted, |k| {
             let among = self.among.as_ref();
             let query = VectorQuery { vector, k, tenants: &tenants, among, ef: None };
-            vectors.search(&query)
+            let mut hits = vectors.search(&query)?;
+            hits.iter_mut().for_each(|hit| hit.id = windows::node_of(hit.id));
+            Ok(hits)
         })
     }
 
@@ -441,8 +452,8 @@ impl<'a> Looking<'a> {
         })
     }
 
-    /// The first `wanted` hits that the store admits, asking for more until there are enough or
-    /// the index has no more.
+    /// The first `wanted` hits that the store admits, each node once, asking for more until there
+    /// are enough or the index has no more.
     fn deepening(
         &self,
         wanted: usize,
@@ -450,12 +461,16 @@ impl<'a> Looking<'a> {
     ) -> Result<Vec<(Hit, Node)>, Error> {
         let mut k = wanted + SLACK;
         let (mut admitted, mut seen) = (Vec::with_capacity(wanted), 0);
+        let mut met = HashSet::new();
         loop {
             let hits = look(k)?;
             let exhausted = hits.len() < k;
             // A deeper look repeats the hits of the one before it, in the same order.
             for hit in hits.into_iter().skip(seen) {
                 seen += 1;
+                if !met.insert(hit.id) {
+                    continue;
+                }
                 if let Some(node) = self.admit(hit)? {
                     admitted.push((hit, node));
                 }

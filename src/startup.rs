@@ -158,7 +158,7 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         indexes.clone(),
         indexer.freshness(),
         embedder.clone(),
-        search_settings(&config.search),
+        search_settings(&config),
         clock.clone(),
     );
     let settlements = Settlements::default();
@@ -192,7 +192,7 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
             let worker = worker.clone();
             supervisor.run("embedding", move |stop| worker.clone().run(stop));
         }
-        let sweep = TextSweep::new(graph.clone());
+        let sweep = TextSweep::new(graph.clone(), embedder.clone());
         supervisor.run("text_sweep", move |stop| sweep.clone().run(stop));
         let changes = changes.clone();
         supervisor.run("model_change", move |stop| changes.clone().run(stop));
@@ -371,10 +371,12 @@ fn graph_settings(config: &Config) -> crate::graph::Settings {
         tenant_max: embedding.tenant_max_pending.unwrap_or(0),
         embedding_prefix: embedding.prefix_enabled,
         extraction_version: embedding.extraction_version.clone(),
+        windows: embedding.windows,
     }
 }
 
-fn search_settings(search: &config::Search) -> search::Settings {
+fn search_settings(config: &Config) -> search::Settings {
+    let search = &config.search;
     search::Settings {
         metric: metric(search.distance),
         fusion: if search.rrf_enabled {
@@ -384,5 +386,6 @@ fn search_settings(search: &config::Search) -> search::Settings {
         },
         rerank_base: search.reranker_base,
         weighted_factor: search.candidate_factor,
+        windows: config.embedding.windows,
     }
 }

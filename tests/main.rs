@@ -15,3 +15,4 @@ mod keeping;
 mod kill;
 mod startup;
 mod vectors;
+mod windows;

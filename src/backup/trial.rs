@@ -12,6 +12,7 @@ use activekg_storage::{Readable, Scan, Store, StoreOptions, TenantId};
 use tempfile::TempDir;
 
 use super::{Error, in_background};
+use crate::embedding::Windows;
 use crate::graph::{self, EventQuery, FreeSpace, Graph, Node, NodeFilter, View};
 use crate::search;
 
@@ -116,6 +117,7 @@ async fn ask(store: &Arc<Store>, dir: &Path) -> Result<Asked, Error> {
         tenant_max: 0,
         embedding_prefix: false,
         extraction_version: String::new(),
+        windows: Windows::First,
     };
     let space = FreeSpace::new(dir.to_owned(), Some(0)).map_err(Error::Target)?;
     let graph = Graph::new(store.clone(), settings, Arc::new(SystemClock), space);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::answers::{address_of, is_open_line};
 use super::options::{EmbeddingOptions, LlmOptions, ModelOptions};
 use super::{ConfigError, Secret, read};
+use crate::embedding::Windows;
 use crate::models::ModelName;
 
 /// The model compiled into the binary, by the names it goes under.
@@ -50,6 +51,8 @@ pub struct Embedding {
     pub queue_max_depth: Option<u64>,
     /// Most queued nodes of one tenant; `None` is no limit.
     pub tenant_max_pending: Option<u64>,
+    /// What becomes of texts that are longer than the model reads.
+    pub windows: Windows,
     /// Labelled properties go before the text of resumes and jobs.
     pub prefix_enabled: bool,
     /// Queries whose vectors are kept in memory.
@@ -218,14 +221,12 @@ impl Embedding {
             auto_embed_on_create,
             extraction_version,
         } = options;
-        match read::text(embedding_windows) {
-            None | Some("first") => {}
-            Some(other) => {
-                let fault = format!(
-                    "{other:?} is not in this build; first embeds the start of a text, as long as the model reads"
-                );
-                return Err(ConfigError::new("EMBEDDING_WINDOWS", fault));
-            }
+        let windows = read::word("EMBEDDING_WINDOWS", embedding_windows, &Windows::NAMES)?;
+        let windows = windows.unwrap_or(Windows::First);
+        if windows != Windows::First && matches!(source, EmbeddingSource::Remote(_)) {
+            notices.push(format!(
+                "EMBEDDING_WINDOWS={windows} has no effect: the embedding service cuts texts itself"
+            ));
         }
         let precisions = [("auto", Precision::Auto), ("f32", Precision::F32)];
         let cpus = [
@@ -266,6 +267,7 @@ impl Embedding {
                 embedding_prefix_enabled,
                 false,
             )?,
+            windows,
             cache_size: size.unwrap_or(4096),
             cache_ttl: Some(Duration::from_secs(ttl.unwrap_or(3600))).filter(|ttl| !ttl.is_zero()),
             queue_texts: queue.unwrap_or(1024),
@@ -479,8 +481,8 @@ mod tests {
 
     #[test]
     fn what_this_build_lacks_is_said() {
-        let text = fault(&[("EMBEDDING_WINDOWS", "mean")]);
-        assert!(text.starts_with("EMBEDDING_WINDOWS: \"mean\" is not in this build"), "{text}");
+        let text = fault(&[("EMBEDDING_WINDOWS", "all")]);
+        assert!(text.starts_with("EMBEDDING_WINDOWS: \"all\" is not one of first, mean"), "{text}");
         assert!(
             fault(&[("EMBEDDING_BACKEND", "cohere")]).starts_with("EMBEDDING_BACKEND: \"cohere\"")
         );
@@ -537,5 +539,17 @@ mod tests {
         assert!(fault(&set).starts_with("EMBEDDING_DIMENSIONS: must be set for \"new:latest\""));
         let set = [("EMBEDDING_BACKEND", "ollama"), ("EMBEDDING_BASE_URL", "u:hunter2@h")];
         assert!(!fault(&set).contains("hunter2"));
+    }
+
+    #[test]
+    fn windows_are_first_mean_or_best_of_a_model_in_this_process() {
+        let windows = |word| config(&[("EMBEDDING_WINDOWS", word)]).unwrap().embedding.windows;
+        assert_eq!(config(&[]).unwrap().embedding.windows, Windows::First);
+        assert_eq!((windows("BEST"), windows("mean")), (Windows::Best, Windows::Mean));
+        let remote = [("EMBEDDING_BACKEND", "ollama"), ("EMBEDDING_WINDOWS", "best")];
+        let notices = config(&remote).unwrap().notices;
+        assert!(
+            notices.iter().any(|notice| notice.starts_with("EMBEDDING_WINDOWS=best has no effect"))
+        );
     }
 }

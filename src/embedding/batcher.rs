@@ -147,6 +147,11 @@ impl Embedder {
         vectors
     }
 
+    /// The parts of `text` beyond what the model reads.
+    pub(super) fn further_windows(&self, text: &str) -> Result<Vec<String>, EmbedError> {
+        self.shared.model.further_windows(text)
+    }
+
     /// What the vectors are.
     pub(super) fn model(&self) -> &ModelInfo {
         self.shared.model.info()

@@ -176,6 +176,19 @@ impl FixedEmbedder {
         }
     }
 
+    /// The parts of `text` beyond what the model reads, as [`Encoder::further_windows`] gives them;
+    /// none for a service, which cuts texts where only it knows. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::Failed`] if the text cannot be split.
+    pub fn further_windows(&self, text: &str) -> Result<Vec<String>, EmbedError> {
+        match &self.engine {
+            Engine::Local(local) => local.further_windows(text),
+            Engine::Remote(_) => Ok(Vec::new()),
+        }
+    }
+
     /// What the vectors are.
     pub fn model(&self) -> &ModelInfo {
         match &self.engine {

@@ -4,8 +4,11 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use super::EmbedError;
+use activekg_storage::ids::TenantId;
+use activekg_storage::tables::graph::WindowsMode;
+
 use super::tokenize::{Piece, Spread, WordPieces};
+use super::{EmbedError, FixedEmbedder};
 
 /// Most windows of a text. With the model that is compiled in they reach 3,104 word pieces, some
 /// two thousand words; what comes after is not read.
@@ -58,6 +61,96 @@ impl fmt::Display for Windows {
             Self::Mean => "mean",
             Self::Best => "best",
         })
+    }
+}
+
+/// How the store calls a mode; none for the first window alone.
+#[must_use]
+pub fn mode_of(windows: Windows) -> Option<WindowsMode> {
+    match windows {
+        Windows::First => None,
+        Windows::Mean => Some(WindowsMode::Mean),
+        Windows::Best => Some(WindowsMode::Best),
+    }
+}
+
+/// What is stored of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextVector {
+    /// Its vector.
+    pub values: Vec<f32>,
+    /// What was embedded beyond the first window; none where there is nothing beyond it, or only
+    /// the first window is wanted.
+    pub windows: Option<FurtherWindows>,
+}
+
+/// What was embedded of a text beyond its first window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FurtherWindows {
+    /// What became of the windows.
+    pub mode: WindowsMode,
+    /// The vectors that are kept besides the text's: with [`WindowsMode::Best`] one for each further
+    /// window.
+    pub vectors: Vec<Vec<f32>>,
+}
+
+impl From<Vec<f32>> for TextVector {
+    fn from(values: Vec<f32>) -> Self {
+        Self { values, windows: None }
+    }
+}
+
+impl TextVector {
+    /// What is stored of a text whose windows have these vectors, of which there is one at least.
+    fn of(mut vectors: Vec<Vec<f32>>, windows: Windows) -> Self {
+        match mode_of(windows).filter(|_| vectors.len() > 1) {
+            None => Self { values: vectors.swap_remove(0), windows: None },
+            Some(mode @ WindowsMode::Mean) => {
+                let windows = FurtherWindows { mode, vectors: Vec::new() };
+                Self { values: mean(&vectors), windows: Some(windows) }
+            }
+            Some(mode @ WindowsMode::Best) => {
+                let values = vectors.remove(0);
+                Self { values, windows: Some(FurtherWindows { mode, vectors }) }
+            }
+        }
+    }
+}
+
+impl FixedEmbedder {
+    /// What is to be stored of each of a job's texts, in their order, or why there is nothing.
+    /// Otherwise as [`FixedEmbedder::each`]; a text fails with the first of its windows that does.
+    pub async fn windowed(
+        &self,
+        tenant: &TenantId,
+        texts: Vec<String>,
+        windows: Windows,
+    ) -> Vec<Result<TextVector, EmbedError>> {
+        if windows == Windows::First {
+            let vectors = self.each(tenant, texts).await;
+            return vectors.into_iter().map(|vector| vector.map(TextVector::from)).collect();
+        }
+        let n_texts = texts.len();
+        let embedder = self.clone();
+        let cut = move || {
+            let cut = |text: String| {
+                let further = embedder.further_windows(&text)?;
+                Ok(std::iter::once(text).chain(further).collect())
+            };
+            texts.into_iter().map(cut).collect::<Vec<Result<Vec<String>, EmbedError>>>()
+        };
+        let Ok(cut) = tokio::task::spawn_blocking(cut).await else {
+            let failed = EmbedError::Failed("cutting texts into windows panicked".to_owned());
+            return vec![Err(failed); n_texts];
+        };
+        let all = cut.iter().flatten().flatten().cloned().collect();
+        let mut vectors = self.each(tenant, all).await.into_iter();
+        let of_text = |windowed: Result<Vec<String>, EmbedError>| {
+            let of_text: Vec<_> = vectors.by_ref().take(windowed?.len()).collect();
+            let of_text = of_text.into_iter().collect::<Result<Vec<_>, _>>()?;
+            Ok(TextVector::of(of_text, windows))
+        };
+        cut.into_iter().map(of_text).collect()
     }
 }
 
@@ -154,7 +247,8 @@ mod tests {
 
     /// Where in `whole` the windows of `text` lie.
     fn places(text: &str, whole: &[u32]) -> Vec<Range<usize>> {
-        let mut places = vec![0..read(text).len()];
+        let first = 0..read(text).len();
+        let mut places = vec![first];
         for window in further(pieces(), text).unwrap() {
             let (read, before) = (read(&window), places[places.len() - 1].clone());
             let latest = before.end - OVERLAP;
@@ -174,6 +268,22 @@ mod tests {
         assert_eq!((" BEST ".parse(), "".parse()), (Ok(Windows::Best), Ok(Windows::First)));
         let error = "last".parse::<Windows>().unwrap_err();
         assert_eq!(error.to_string(), "unknown windows \"last\", expected first, mean or best");
+    }
+
+    #[test]
+    fn what_is_stored_depends_on_the_mode() {
+        let windows = || vec![vec![1.0, 0.0], vec![0.0, 1.0]];
+        let first = TextVector::from(vec![1.0, 0.0]);
+        assert_eq!(TextVector::of(windows(), Windows::First).values, first.values);
+        for (_, mode) in Windows::NAMES {
+            assert_eq!(TextVector::of(vec![vec![1.0, 0.0]], mode), first, "{mode}");
+        }
+        let kept = FurtherWindows { mode: WindowsMode::Best, vectors: vec![vec![0.0, 1.0]] };
+        let best = TextVector { windows: Some(kept), ..first };
+        assert_eq!(TextVector::of(windows(), Windows::Best), best);
+        let kept = FurtherWindows { mode: WindowsMode::Mean, vectors: Vec::new() };
+        let mean = TextVector { values: mean(&windows()), windows: Some(kept) };
+        assert_eq!(TextVector::of(windows(), Windows::Mean), mean);
     }
 
     #[test]

@@ -19,6 +19,11 @@ pub(super) trait Model: Send + Sync + 'static {
     fn info(&self) -> &ModelInfo;
     /// The word pieces of a text, as many as the model reads.
     fn tokenize(&self, text: &str) -> Result<Vec<u32>, EmbedError>;
+    /// The parts of a text beyond those, if the model can tell.
+    fn further_windows(&self, text: &str) -> Result<Vec<String>, EmbedError> {
+        let _ = text;
+        Ok(Vec::new())
+    }
     /// A vector for each text. Looks often at what comes in `between`.
     fn forward(
         &self,
@@ -34,6 +39,10 @@ impl Model for Encoder {
 
     fn tokenize(&self, text: &str) -> Result<Vec<u32>, EmbedError> {
         self.tokenize(text)
+    }
+
+    fn further_windows(&self, text: &str) -> Result<Vec<String>, EmbedError> {
+        self.further_windows(text)
     }
 
     fn forward(

@@ -244,7 +244,8 @@ impl Graph {
             if models.change.as_ref().is_none_or(|change| change.phase != Phase::Dropping) {
                 return Ok(true);
             }
-            let vectors = models.slot.other().vectors();
+            let other = models.slot.other();
+            let (vectors, windows) = (other.vectors(), other.windows());
             let keys = |key: Result<(Key, _), StorageError>| key.map(|(key, _)| key);
             let rows: Vec<Key> =
                 tx.scan(vectors, Scan::all())?.take(STEP).map(keys).collect::<Result<_, _>>()?;
@@ -253,6 +254,7 @@ impl Graph {
                 marks.map(|row| row.map(|(key, _)| key)).collect::<Result<_, _>>()?;
             for key in &rows {
                 tx.remove(vectors, key)?;
+                tx.remove(windows, key)?;
             }
             for key in &marks {
                 tx.remove(&BEHIND, key)?;

@@ -17,8 +17,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::change::{read, write};
 use super::settle::MadeBy;
-use super::slots::Key;
+use super::slots::{self, Key};
 use super::{Error, Graph, Node};
+use crate::embedding::TextVector;
 
 /// Nodes looked at in one step.
 const STEP: usize = 250;
@@ -63,7 +64,7 @@ impl Todo {
 }
 
 /// What came of a [`Todo`]: for each missing vector itself, or why it could not be made.
-pub type Fill = Vec<(Missing, Result<Vec<f32>, String>)>;
+pub type Fill = Vec<(Missing, Result<TextVector, String>)>;
 
 impl Graph {
     /// The next `n` vectors that the other slot lacks; `None` if no change is under way that wants
@@ -186,7 +187,7 @@ impl Graph {
 fn put(
     tx: &mut WriteTx<'_>,
     missing: &Missing,
-    vector: &Result<Vec<f32>, String>,
+    vector: &Result<TextVector, String>,
     made_by: &MadeBy,
     now: UnixMicros,
 ) -> Result<bool, StorageError> {
@@ -202,14 +203,14 @@ fn put(
         return Ok(false);
     }
     match vector {
-        Ok(values) => {
+        Ok(TextVector { values, windows }) => {
             let record = VectorRecord {
                 model: made_by.model.clone(),
                 text_revision: *text_revision,
                 text_sha256: Sha256::digest(text.as_bytes()).into(),
                 values: values.clone(),
             };
-            tx.put(made_by.slot.vectors(), &key, &record)?;
+            slots::put(tx, made_by.slot, &key, &record, windows)?;
             tx.remove(&BEHIND, &key)?;
             let kind = ChangeKind::NodeVector(*node);
             tx.log(Change { at: now, tenant: tenant.clone(), kind })?;

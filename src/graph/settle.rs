@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::embedded::{Embedded, Embedding, NoText, QUEUE, STAMPS, Work};
 use super::slots::{self, Slots};
 use super::{Error, Graph, Node, Settings, counts, event};
+use crate::embedding::TextVector;
 
 /// Longest error text kept with a node, in characters.
 const ERROR_MAX: usize = 1000;
@@ -49,7 +50,7 @@ impl Graph {
     /// The store's own; then nothing is written and the leases lapse.
     pub async fn settle(
         &self,
-        results: Vec<(Embedding, Result<Vec<f32>, String>)>,
+        results: Vec<(Embedding, Result<TextVector, String>)>,
         made_by: MadeBy,
     ) -> Result<(Vec<(JobId, Embedded)>, Seq), Error> {
         let now = self.clock.now();
@@ -75,7 +76,7 @@ impl Graph {
 fn settle_one(
     tx: &mut WriteTx<'_>,
     embedding: &Embedding,
-    vector: &Result<Vec<f32>, String>,
+    vector: &Result<TextVector, String>,
     terms: &Terms,
 ) -> Result<Embedded, Error> {
     let now = terms.now;
@@ -165,23 +166,24 @@ fn ready(
     tx: &mut WriteTx<'_>,
     node: &mut Node,
     text: &str,
-    vector: &[f32],
+    vector: &TextVector,
     work: &Work,
     terms: &Terms,
 ) -> Result<Embedded, Error> {
     let Terms { settings, made_by, slots, now } = terms;
     let now = *now;
     let key = (node.tenant.clone(), node.id);
+    let TextVector { values, windows } = vector;
     let old = tx.get(made_by.slot.vectors(), &key)?;
-    let drift = old.map_or(0.0, |old| drift(&old.values, vector));
+    let drift = old.map_or(0.0, |old| drift(&old.values, values));
     let text_sha256: [u8; 32] = Sha256::digest(text.as_bytes()).into();
     let record = VectorRecord {
         model: made_by.model.clone(),
         text_revision: node.text_revision,
         text_sha256,
-        values: vector.to_vec(),
+        values: values.clone(),
     };
-    tx.put(made_by.slot.vectors(), &key, &record)?;
+    slots::put(tx, made_by.slot, &key, &record, windows)?;
     slots.note_behind(tx, &key, &text_sha256)?;
     let entry = HistoryRecord { drift: Some(drift), embedding_ref: node.payload_ref.clone() };
     tx.put(&HISTORY, &(node.tenant.clone(), node.id, now), &entry)?;

@@ -1,11 +1,12 @@
 //! The two places for vectors: which one serves, and what the other one lacks.
 
 use activekg_storage::ids::{NodeId, TenantId};
-use activekg_storage::tables::graph::{BEHIND, BehindRecord, Slot};
+use activekg_storage::tables::graph::{BEHIND, BehindRecord, Slot, VectorRecord, WindowsRecord};
 use activekg_storage::tables::models::{EMBEDDING, MODELS, ModelsRecord, Phase};
 use activekg_storage::{Readable, StorageError, WriteTx};
 
 use super::settle::MadeBy;
+use crate::embedding::FurtherWindows;
 
 /// A node's key.
 pub(super) type Key = (TenantId, NodeId);
@@ -59,9 +60,30 @@ impl Slots {
     }
 }
 
+/// Writes a vector into a slot, and beside it what there is of further windows.
+pub(super) fn put(
+    tx: &mut WriteTx<'_>,
+    slot: Slot,
+    key: &Key,
+    record: &VectorRecord,
+    windows: &Option<FurtherWindows>,
+) -> Result<(), StorageError> {
+    tx.put(slot.vectors(), key, record)?;
+    match windows {
+        Some(FurtherWindows { mode, vectors }) => {
+            let record = WindowsRecord { mode: *mode, values: vectors.concat() };
+            tx.put(slot.windows(), key, &record)
+        }
+        None => tx.remove(slot.windows(), key).map(drop),
+    }
+}
+
 /// Removes a node's vectors from both slots; whether the serving one had one.
 pub(super) fn clear(tx: &mut WriteTx<'_>, key: &Key) -> Result<bool, StorageError> {
     let serving = Slots::read(tx)?.serving();
+    for slot in Slot::ALL {
+        tx.remove(slot.windows(), key)?;
+    }
     tx.remove(serving.other().vectors(), key)?;
     tx.remove(&BEHIND, key)?;
     tx.remove(serving.vectors(), key)

@@ -18,6 +18,7 @@ use super::embedded::QUEUE;
 use super::requeue::queue_again;
 use super::slots::Slots;
 use super::{Error, Graph, Node, Settings, text};
+use crate::embedding::{Windows, mode_of};
 
 /// The sweep's name in the store.
 const NAME: &str = "embedding_text";
@@ -44,14 +45,18 @@ struct Found {
 }
 
 impl Graph {
-    /// Looks at the next nodes, and queues those whose text comes out differently now.
+    /// Looks at the next nodes, and queues those whose text comes out differently now, and those
+    /// with a text that `is_long`, beyond what the model reads, of which other windows are wanted.
     ///
     /// # Errors
     ///
     /// The store's own; the step is done over then.
-    pub async fn sweep_texts(&self) -> Result<Sweep, Error> {
+    pub async fn sweep_texts(
+        &self,
+        is_long: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<Sweep, Error> {
         let (now, graph) = (self.clock.now(), self.clone());
-        let found = self.reading(move |tx| graph.look(tx, now)).await?;
+        let found = self.reading(move |tx| graph.look(tx, &is_long, now)).await?;
         let Some(Found { after, stale }) = found else {
             return Ok(Sweep { done: true, ..Sweep::default() });
         };
@@ -82,7 +87,12 @@ impl Graph {
     }
 
     /// Compares the next nodes; `None` if none is left under these rules.
-    fn look(&self, tx: &ReadTx, now: UnixMicros) -> Result<Option<Found>, Error> {
+    fn look(
+        &self,
+        tx: &ReadTx,
+        is_long: &dyn Fn(&str) -> bool,
+        now: UnixMicros,
+    ) -> Result<Option<Found>, Error> {
         let rules = rules(&self.settings);
         let before = tx.get(&SWEEPS, &(NAME.to_owned(),))?.filter(|sweep| sweep.rules == rules);
         if before.as_ref().is_some_and(|sweep| sweep.finished_at.is_some()) {
@@ -100,7 +110,7 @@ impl Graph {
         for row in tx.scan(&NODES, scan)?.take(STEP) {
             let ((tenant, id), record) = row?;
             n += 1;
-            if let Some(of) = self.other_text(tx, slot, &tenant, id, record)? {
+            if let Some(of) = self.other_text(tx, slot, is_long, &tenant, id, record)? {
                 stale.push((tenant.clone(), id, of));
             }
             after.at = Some((tenant, id));
@@ -110,11 +120,13 @@ impl Graph {
         Ok(Some(Found { after, stale }))
     }
 
-    /// The digest of the text that a node's vector was made from, if it would be another one now.
+    /// The digest of the text that a node's vector was made from, if it would be another one now,
+    /// or other windows of it.
     fn other_text(
         &self,
         tx: &ReadTx,
         slot: Slot,
+        is_long: &dyn Fn(&str) -> bool,
         tenant: &TenantId,
         id: NodeId,
         record: NodeRecord,
@@ -122,18 +134,28 @@ impl Graph {
         if !is_settled(&record) {
             return Ok(None);
         }
-        let vector = tx.get(slot.vectors(), &(tenant.clone(), id))?;
-        let Some(vector) = vector else { return Ok(None) };
+        let key = (tenant.clone(), id);
+        let Some(vector) = tx.get(slot.vectors(), &key)? else { return Ok(None) };
+        let windows = tx.get(slot.windows(), &key)?.map(|windows| windows.mode);
         let node = Node::from_record(tenant.clone(), id, record)?;
         let Ok(text) = self.text_of(&node) else { return Ok(None) };
         let of_now: [u8; 32] = Sha256::digest(text.as_bytes()).into();
-        Ok((of_now != vector.text_sha256).then_some(vector.text_sha256))
+        // Texts that fit one window have no record in any mode.
+        let wanted = mode_of(self.settings.windows);
+        let other_windows = windows != wanted && (windows.is_some() || is_long(&text));
+        let differs = of_now != vector.text_sha256 || other_windows;
+        Ok(differs.then_some(vector.text_sha256))
     }
 }
 
 /// What texts are built by, in this process.
 fn rules(settings: &Settings) -> String {
-    format!("{};prefix={}", text::RULES, settings.embedding_prefix)
+    let rules = format!("{};prefix={}", text::RULES, settings.embedding_prefix);
+    match settings.windows {
+        // As it was written before there were others.
+        Windows::First => rules,
+        Windows::Mean | Windows::Best => format!("{rules};windows={}", settings.windows),
+    }
 }
 
 /// Nodes in any other state are embedded by the rules of now anyhow, or not at all.

@@ -41,6 +41,7 @@ fn settings() -> Settings {
         tenant_max: 0,
         embedding_prefix: false,
         extraction_version: "1.0.0".to_owned(),
+        windows: Windows::First,
     }
 }
 
@@ -81,7 +82,7 @@ impl Bench {
     /// Takes every job there is and settles it with `vector`.
     async fn embed_all(&self, vector: &[f32]) -> Vec<Embedded> {
         let (batch, _) = self.graph.take(100).await.expect("taken");
-        let results = batch.into_iter().map(|job| (job, Ok(vector.to_vec()))).collect();
+        let results = batch.into_iter().map(|job| (job, Ok(vector.to_vec().into()))).collect();
         let (settled, _) = self.graph.settle(results, made_by()).await.expect("settled");
         settled.into_iter().map(|(_, outcome)| outcome).collect()
     }
@@ -192,7 +193,7 @@ async fn a_text_that_changes_under_the_worker_is_embedded_again() {
     let (batch, _) = bench.graph.take(10).await.expect("taken");
     let to = NodeChanges { props: Some(object(json!({"text": "new"}))), ..NodeChanges::default() };
     bench.graph.update(&view("acme"), id, to).await.expect("changed");
-    let results = batch.into_iter().map(|job| (job, Ok(vec![1.0]))).collect();
+    let results = batch.into_iter().map(|job| (job, Ok(vec![1.0].into()))).collect();
     let (settled, _) = bench.graph.settle(results, made_by()).await.expect("settled");
     assert_eq!(settled[0].1, Embedded::Again);
     let (batch, _) = bench.graph.take(10).await.expect("taken");
@@ -217,7 +218,7 @@ async fn jobs_under_way_at_a_crash_run_again_one_at_a_time() {
     for left in (0..4).rev() {
         let (batch, _) = bench.graph.take(10).await.expect("taken");
         assert_eq!(batch.len(), 1, "with {left} left");
-        let results = batch.into_iter().map(|job| (job, Ok(vec![1.0]))).collect();
+        let results = batch.into_iter().map(|job| (job, Ok(vec![1.0].into()))).collect();
         bench.graph.settle(results, made_by()).await.expect("settled");
     }
     assert_eq!(bench.statuses("acme").await, [("ready", 4)]);

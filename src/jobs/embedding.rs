@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{Settled, Settlements};
-use crate::embedding::{Embedder, FixedEmbedder, ModelInfo};
+use crate::embedding::{Embedder, FixedEmbedder, ModelInfo, TextVector, Windows};
 use crate::graph::{Embedded, Embedding, Error, Graph, MadeBy, QUEUE};
 
 /// Jobs taken at a time: enough for full batches of the model, few enough to settle soon.
@@ -88,7 +88,8 @@ impl EmbeddingWorker {
             return Ok(Step::Worked);
         }
         let embedder = self.embedder.fixed();
-        let results = embed(&embedder, batch).await;
+        let windows = self.graph.settings().windows;
+        let results = embed(&embedder, batch, windows).await;
         let (settled, seq) = self.graph.settle(results, made_by(&embedder)).await?;
         self.tell(settled.into_iter(), seq);
         Ok(Step::Worked)
@@ -116,7 +117,8 @@ pub(super) fn made_by(embedder: &FixedEmbedder) -> MadeBy {
 async fn embed(
     embedder: &FixedEmbedder,
     batch: Vec<Embedding>,
-) -> Vec<(Embedding, Result<Vec<f32>, String>)> {
+    windows: Windows,
+) -> Vec<(Embedding, Result<TextVector, String>)> {
     let mut texts: BTreeMap<TenantId, (Vec<usize>, Vec<String>)> = BTreeMap::new();
     for (i, job) in batch.iter().enumerate() {
         if let Ok(text) = &job.text {
@@ -126,7 +128,7 @@ async fn embed(
         }
     }
     let tenants = texts.into_iter().map(|(tenant, (places, texts))| async move {
-        let vectors = embedder.each(&tenant, texts).await;
+        let vectors = embedder.windowed(&tenant, texts, windows).await;
         let failed = vectors.iter().filter(|vector| vector.is_err()).count();
         if let Some(error) = vectors.iter().find_map(|vector| vector.as_ref().err()) {
             warn!(%tenant, jobs = failed, "texts could not be embedded: {error}");

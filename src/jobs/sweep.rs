@@ -7,6 +7,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use crate::embedding::Embedder;
 use crate::graph::{Error, Graph, Sweep};
 
 /// Jobs that may wait for the embedder while more are queued: nodes of callers come in between.
@@ -20,12 +21,13 @@ const BREATH: Duration = Duration::from_millis(10);
 #[derive(Clone)]
 pub struct TextSweep {
     graph: Graph,
+    embedder: Embedder,
 }
 
 impl TextSweep {
-    /// A sweep over the nodes of `graph`.
-    pub fn new(graph: Graph) -> Self {
-        Self { graph }
+    /// A sweep over the nodes of `graph`, which `embedder` embeds.
+    pub fn new(graph: Graph, embedder: Embedder) -> Self {
+        Self { graph, embedder }
     }
 
     /// Sweeps until nothing is left or it is told to stop. A store that has been swept under the
@@ -74,6 +76,11 @@ impl TextSweep {
         if self.graph.embeddings_pending().await? >= PENDING_MAX {
             return Ok(None);
         }
-        self.graph.sweep_texts().await.map(Some)
+        let embedder = self.embedder.fixed();
+        // A text that cannot be split has no windows.
+        let is_long = move |text: &str| {
+            embedder.further_windows(text).is_ok_and(|further| !further.is_empty())
+        };
+        self.graph.sweep_texts(is_long).await.map(Some)
     }
 }

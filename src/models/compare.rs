@@ -8,8 +8,9 @@ use activekg_index::{VectorQuery, VectorSet};
 use activekg_storage::ids::TenantId;
 
 use super::change::{Error, ModelChanges};
-use crate::embedding::FixedEmbedder;
+use crate::embedding::{FixedEmbedder, WINDOWS_MAX};
 use crate::graph::SampledQuery;
+use crate::search;
 
 /// Most queries of a comparison.
 pub const SAMPLE_MAX: usize = 500;
@@ -128,8 +129,17 @@ fn nearest(
 ) -> Result<Vec<u128>, Error> {
     let Some(vector) = vector.first() else { return Ok(Vec::new()) };
     let tenants = &[tenant.as_str()];
-    let query = VectorQuery { vector, k: DEPTH, tenants, among: None, ef: None };
-    Ok(vectors.search(&query)?.into_iter().map(|hit| hit.id).collect())
+    // A node may come up with each of its windows.
+    let k = DEPTH * WINDOWS_MAX;
+    let query = VectorQuery { vector, k, tenants, among: None, ef: None };
+    let mut nodes: Vec<u128> = Vec::with_capacity(DEPTH);
+    for hit in vectors.search(&query)? {
+        let node = search::node_of(hit.id);
+        if nodes.len() < DEPTH && !nodes.contains(&node) {
+            nodes.push(node);
+        }
+    }
+    Ok(nodes)
 }
 
 /// Share of the longer list that both hold; 1 if neither holds anything.

@@ -9,6 +9,7 @@ use activekg_storage::{Readable, Scan, StoreOptions};
 use serde_json::json;
 
 use super::*;
+use crate::embedding::Windows;
 use crate::graph::{
     FreeSpace, Graph, JOB_PURGED, MadeBy, NewNode, Node, Object, QUEUE, Requeue, Settings, View,
     wrong_counters,
@@ -35,6 +36,7 @@ fn bench() -> Bench {
         tenant_max: 0,
         embedding_prefix: false,
         extraction_version: "1.0.0".to_owned(),
+        windows: Windows::First,
     };
     let shown: Arc<dyn Clock> = Arc::new(clock.clone());
     let graph = Graph::new(store.clone(), settings, shown.clone(), space);

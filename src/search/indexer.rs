@@ -5,25 +5,28 @@
 //! happens when a search waits for it, when enough has gathered, or when some time has passed.
 //! Both indexes keep the number of the last change in their own commits and go on from there.
 
-use std::collections::BTreeMap;
+mod batch;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use activekg_index::{GraphState, IndexError, TextDoc, TextOp, VectorOp};
-use activekg_storage::changes::{self, ChangeKind, ChangeRecord, Retention, TRIM_MAX, Tail};
-use activekg_storage::ids::{NodeId, TenantId};
-use activekg_storage::tables::graph::{NODES, NodeRecord, Slot, VectorRecord};
+use activekg_index::{GraphState, IndexError, VectorOp};
+use activekg_storage::changes::{self, Retention, TRIM_MAX, Tail};
+use activekg_storage::tables::graph::NODES;
 use activekg_storage::time::Clock;
 use activekg_storage::{ReadTx, Readable, Scan, Seq, StorageError, Store, WriteTx};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info};
 
-use super::facts;
 use super::indexes::{Indexes, Opened};
-use crate::graph::{self, Node, text};
+use super::windows;
+use crate::graph;
+use batch::{Batch, gather, slots};
+
+pub(super) use batch::document;
 
 /// The name under which the log knows the indexes.
 const CONSUMER: &str = "indexes";
@@ -398,6 +401,12 @@ impl Follower {
         for (slot, ops) in vectors {
             // One that has been closed meanwhile wants nothing.
             if let Some(set) = self.indexes.vectors(slot) {
+                // Most nodes have no further windows, and had none.
+                let needless = |op: &VectorOp| match op {
+                    VectorOp::Remove { id } => windows::is_window(*id) && set.get(*id).is_none(),
+                    VectorOp::Put { .. } => false,
+                };
+                let ops: Vec<VectorOp> = ops.into_iter().filter(|op| !needless(op)).collect();
                 set.apply(&ops)?;
             }
         }
@@ -454,102 +463,5 @@ impl Follower {
             progress.vectors = vectors;
             progress.text = progress.text.max(text);
         });
-    }
-}
-
-/// Changes for the indexes.
-#[derive(Default)]
-struct Batch {
-    /// Nodes they are of.
-    nodes: usize,
-    text: Vec<TextOp>,
-    vectors: BTreeMap<Slot, Vec<VectorOp>>,
-}
-
-impl Batch {
-    /// Adds what a node is now to the indexes that want it: words if `text`, and the slots that
-    /// are given, each with its vector if it has one.
-    fn node(
-        &mut self,
-        tenant: &TenantId,
-        id: NodeId,
-        record: Option<NodeRecord>,
-        vectors: Vec<(Slot, Option<VectorRecord>)>,
-        text: bool,
-    ) -> Result<(), graph::Error> {
-        self.nodes += 1;
-        let live = record.filter(|record| !record.deleted);
-        for (slot, vector) in vectors {
-            let op = match vector.filter(|_| live.is_some()) {
-                Some(vector) => VectorOp::Put {
-                    id: id.as_u128(),
-                    tenant: tenant.as_str().to_owned(),
-                    values: vector.values,
-                },
-                None => VectorOp::Remove { id: id.as_u128() },
-            };
-            self.vectors.entry(slot).or_default().push(op);
-        }
-        if text {
-            self.text.push(match live {
-                Some(record) => {
-                    TextOp::Put(document(&Node::from_record(tenant.clone(), id, record)?))
-                }
-                None => TextOp::Remove { id: id.as_u128() },
-            });
-        }
-        Ok(())
-    }
-}
-
-/// A node's vector in each slot. All slots are read, for one may be taken into use between this
-/// and the writing.
-fn slots(
-    tx: &ReadTx,
-    key: &(TenantId, NodeId),
-) -> Result<Vec<(Slot, Option<VectorRecord>)>, StorageError> {
-    Slot::ALL.into_iter().map(|slot| Ok((slot, tx.get(slot.vectors(), key)?))).collect()
-}
-
-/// The last state of each changed node, once.
-fn gather(
-    tx: &ReadTx,
-    changes: Vec<(Seq, ChangeRecord)>,
-    applied: Progress,
-) -> Result<Batch, StepError> {
-    let mut nodes: BTreeMap<(TenantId, NodeId), (bool, bool)> = BTreeMap::new();
-    for (seq, ChangeRecord { at: _, tenant, kind }) in changes {
-        let (id, text, vectors) = match kind {
-            ChangeKind::NodeText(id) => (id, true, false),
-            ChangeKind::NodeVector(id) => (id, false, true),
-            ChangeKind::NodeRemoved(id) => (id, true, true),
-        };
-        let wanted = nodes.entry((tenant, id)).or_default();
-        wanted.0 |= text && seq > applied.text;
-        wanted.1 |= vectors && seq > applied.vectors;
-    }
-    let mut batch = Batch::default();
-    for ((tenant, id), (text, vectors)) in nodes {
-        let key = (tenant.clone(), id);
-        let record = tx.get(&NODES, &key)?;
-        let vectors = if vectors { slots(tx, &key)? } else { Vec::new() };
-        batch.node(&tenant, id, record, vectors, text)?;
-    }
-    Ok(batch)
-}
-
-/// The words and facts of a node.
-pub(super) fn document(node: &Node) -> TextDoc {
-    TextDoc {
-        id: node.id.as_u128(),
-        tenant: node.tenant.as_str().to_owned(),
-        title: text::title(&node.props).unwrap_or_default().to_owned(),
-        body: node.text().to_owned(),
-        metadata: if node.metadata.is_empty() {
-            String::new()
-        } else {
-            serde_json::to_string(&node.metadata).expect("a JSON object always has a text form")
-        },
-        facts: facts::of(node),
     }
 }

@@ -265,6 +265,12 @@ pub(crate) fn isolation(tx: &impl Readable) -> Result<Isolation, StorageError> {
             seen.follow(&owners, vectors, &key, &key.0, key.1);
         }
     }
+    for windows in Slot::ALL.map(Slot::windows) {
+        for row in tx.scan(windows, Scan::all())? {
+            let (key, _) = row?;
+            seen.follow(&owners, windows, &key, &key.0, key.1);
+        }
+    }
     for row in tx.scan(&BEHIND, Scan::all())? {
         let (key, _) = row?;
         seen.follow(&owners, &BEHIND, &key, &key.0, key.1);

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::super::{Ask, Settings, gate};
-use crate::embedding::{Embedder, EmbedderOptions, Encoder, Precision};
+use crate::embedding::{Embedder, EmbedderOptions, Encoder, Precision, Windows};
 use crate::graph::{self, FreeSpace, Graph, NewNode};
 use crate::jobs::{EmbeddingWorker, Settlements, Supervisor};
 use crate::llm::{AnswerWriter, LlmError, Snippet, Writers};
@@ -104,6 +104,7 @@ impl Site {
             tenant_max: 0,
             embedding_prefix: false,
             extraction_version: "1.0.0".to_owned(),
+            windows: Windows::First,
         };
         let space = FreeSpace::new(dir.path().to_owned(), Some(0)).expect("a file system");
         let graph = Graph::new(store.clone(), settings, Arc::new(clock.clone()), space);
@@ -112,6 +113,7 @@ impl Site {
             fusion: Fusion::ReciprocalRank { k: 60.0 },
             rerank_base: 20,
             weighted_factor: 2.0,
+            windows: Windows::First,
         };
         let (freshness, shown) = (indexer.freshness(), Arc::new(clock.clone()));
         let search =

@@ -33,7 +33,7 @@ impl Bench {
         let (batch, _) = self.graph.take(100).await.expect("taken");
         let results = batch.into_iter().map(|job| {
             let vector = vector(model, job.text.as_deref().unwrap_or_default());
-            (job, Ok(vector))
+            (job, Ok(vector.into()))
         });
         self.graph.settle(results.collect(), by(model, slot)).await.expect("settled");
     }
@@ -45,7 +45,7 @@ impl Bench {
         let missing = std::mem::take(&mut todo.missing);
         let fill = missing.into_iter().map(|missing| {
             let vector = vector(model, &missing.text);
-            (missing, Ok(vector))
+            (missing, Ok(vector.into()))
         });
         self.graph.fill(todo, fill.collect(), by(model, slot)).await.expect("filled");
         true
@@ -148,7 +148,7 @@ async fn a_job_that_the_old_model_did_goes_round_again_after_the_switch() {
     bench.write(id, "valve").await;
     let (batch, _) = bench.graph.take(10).await.expect("taken");
     bench.graph.switch_models(false, false, "root").await.expect("switched");
-    let results = batch.into_iter().map(|job| (job, Ok(vector("old", "valve")))).collect();
+    let results = batch.into_iter().map(|job| (job, Ok(vector("old", "valve").into()))).collect();
     let (settled, _) = bench.graph.settle(results, by("old", Slot::A)).await.expect("settled");
     assert_eq!(settled[0].1, Embedded::Again);
     assert_eq!(bench.vector_in(Slot::A, id), Some(vector("old", "pump")), "as it was");
@@ -180,7 +180,7 @@ async fn a_text_that_fails_is_tried_later_and_may_be_left_out() {
         let fill = std::mem::take(&mut todo.missing).into_iter().map(|missing| {
             let vector = match missing.node == bad {
                 true => Err("too strange".to_owned()),
-                false => Ok(vector("new", &missing.text)),
+                false => Ok(vector("new", &missing.text).into()),
             };
             attempts += usize::from(missing.node == bad);
             (missing, vector)

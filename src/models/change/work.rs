@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{LOOK_EVERY, ModelChanges, Other, choice_of, lock};
-use crate::embedding::{FixedEmbedder, ModelInfo};
+use crate::embedding::{FixedEmbedder, ModelInfo, Windows};
 use crate::graph::{Fill, MadeBy, Missing, Todo};
 
 /// Texts embedded at a time.
@@ -90,7 +90,8 @@ impl ModelChanges {
         let Some(mut todo) = todo.filter(|todo| !todo.is_empty()) else {
             return Ok(Step::Idle(LOOK_EVERY));
         };
-        let fill = embed(&other.embedder, &mut todo).await;
+        let windows = graph.settings().windows;
+        let fill = embed(&other.embedder, &mut todo, windows).await;
         let first = fill.iter().find_map(|(_, vector)| vector.as_ref().err());
         let all_failed = !fill.is_empty() && fill.iter().all(|(_, vector)| vector.is_err());
         if let (true, Some(error)) = (all_failed && *failures < FAILURES_MAX, first) {
@@ -149,14 +150,14 @@ impl ModelChanges {
 }
 
 /// The vectors of what is missing. The texts of a tenant are one job of the embedder.
-async fn embed(embedder: &FixedEmbedder, todo: &mut Todo) -> Fill {
+async fn embed(embedder: &FixedEmbedder, todo: &mut Todo, windows: Windows) -> Fill {
     let mut tenants: BTreeMap<TenantId, Vec<Missing>> = BTreeMap::new();
     for missing in std::mem::take(&mut todo.missing) {
         tenants.entry(missing.tenant.clone()).or_default().push(missing);
     }
     let jobs = tenants.into_iter().map(|(tenant, missing)| async move {
         let texts = missing.iter().map(|missing| missing.text.clone()).collect();
-        let vectors = embedder.each(&tenant, texts).await;
+        let vectors = embedder.windowed(&tenant, texts, windows).await;
         missing.into_iter().zip(vectors)
     });
     let done = join_all(jobs).await.into_iter().flatten();

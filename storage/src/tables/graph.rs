@@ -40,6 +40,13 @@ pub const VECTORS: Table<(TenantId, NodeId), VectorRecord> = Table::new("graph.v
 /// (tenant, node) -> vector. A node's embedding in the second slot.
 pub const VECTORS_B: Table<(TenantId, NodeId), VectorRecord> = Table::new("graph.vectors_b");
 
+/// (tenant, node) -> windows. Beside the vector in the first slot, where the text is longer than the
+/// model reads and more of it was embedded.
+pub const WINDOWS: Table<(TenantId, NodeId), WindowsRecord> = Table::new("graph.windows");
+
+/// (tenant, node) -> windows. The same beside the vector in the second slot.
+pub const WINDOWS_B: Table<(TenantId, NodeId), WindowsRecord> = Table::new("graph.windows_b");
+
 /// (tenant, node) -> what was tried. Nodes whose vector in the slot that does not serve is not of
 /// their present text, while there is such a slot.
 pub const BEHIND: Table<(TenantId, NodeId), BehindRecord> = Table::new("graph.behind");
@@ -70,6 +77,8 @@ pub(crate) const TABLES: &[TableInfo] = &[
     TableInfo::of(&NODE_EVENTS),
     TableInfo::of(&VECTORS),
     TableInfo::of(&VECTORS_B),
+    TableInfo::of(&WINDOWS),
+    TableInfo::of(&WINDOWS_B),
     TableInfo::of(&BEHIND),
     TableInfo::of(&TEXTS),
     TableInfo::of(&HISTORY),
@@ -213,6 +222,29 @@ impl Record for VectorRecord {
     const FORMAT: u8 = 1;
 }
 
+/// What was embedded of a text beyond the first window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WindowsRecord {
+    /// What became of the windows.
+    pub mode: WindowsMode,
+    /// The vectors of the further windows, one after another, each as long as the node's.
+    #[serde(with = "floats")]
+    pub values: Vec<f32>,
+}
+
+impl Record for WindowsRecord {
+    const FORMAT: u8 = 1;
+}
+
+/// What became of the windows of a text. Variants are stored by position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WindowsMode {
+    /// The node's vector is the mean of all; none is kept by itself.
+    Mean,
+    /// The node's vector is the first window's, and the others are kept.
+    Best,
+}
+
 /// One of two places for the vectors of a model. While the model is being changed both are filled,
 /// and searches work with one of them. Variants are stored by position.
 #[derive(
@@ -236,6 +268,15 @@ impl Slot {
         match self {
             Self::A => &VECTORS,
             Self::B => &VECTORS_B,
+        }
+    }
+
+    /// The further windows beside those vectors.
+    #[must_use]
+    pub fn windows(self) -> &'static Table<(TenantId, NodeId), WindowsRecord> {
+        match self {
+            Self::A => &WINDOWS,
+            Self::B => &WINDOWS_B,
         }
     }
 
