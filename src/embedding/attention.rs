@@ -24,6 +24,8 @@ pub(super) struct Scratch {
     /// Panels of the values, a row a token.
     values: Vec<Line>,
     scores: Vec<f32>,
+    /// Scores of a block of queries, a block of keys each.
+    blocks: Vec<SumsF32>,
     out: Vec<f32>,
     /// Rows of queries, or of probabilities, in bf16.
     rows: Vec<Line>,
@@ -120,12 +122,10 @@ impl Heads {
         let (kernel, size, at) = (session.kernel(), self.size, head * self.size);
         // A key is this many lines, and so many lines hold a weight for every token.
         let (depth, reach) = (size / Line::HALVES, n.div_ceil(Line::HALVES));
-        // Scores are made up to whole lines.
-        let columns = reach * Line::HALVES;
-        let Scratch { keys, values, scores, rows: lines, sums, .. } = scratch;
+        let Scratch { keys, values, blocks, rows: lines, sums, .. } = scratch;
         let keys = lend(keys, stride(n) * depth, Line::ZERO);
         let values = lend(values, size / PANEL * reach * PANEL, Line::ZERO);
-        let scores = lend(scores, BLOCK * columns, 0.0);
+        let blocks = lend(blocks, n.div_ceil(COLUMNS), SumsF32::default());
         let lines = lend(lines, BLOCK * depth.max(reach), Line::ZERO);
         turn_to_bf16(kernel, &numbers[hidden + at..], row, size, keys);
         pair_to_bf16(kernel, &numbers[2 * hidden + at..], row, size, values, reach);
@@ -135,19 +135,14 @@ impl Heads {
             let queries = &numbers[first * row + at..];
             let a = &mut lines[..BLOCK * depth];
             round_to_bf16(kernel, queries, row, size, a, depth);
-            for (i, b) in keys.chunks(COLUMNS * depth).enumerate() {
-                session.product_bf16(&Product16 { a, rows, depth, b }, sums);
-                for (sums, scores) in sums.0.iter().zip(scores.chunks_exact_mut(columns)).take(rows)
-                {
-                    let scores = scores[i * COLUMNS..].iter_mut();
-                    scores.zip(sums).for_each(|(score, &sum)| *score = sum);
-                }
+            for (b, block) in keys.chunks(COLUMNS * depth).zip(&mut *blocks) {
+                session.product_bf16(&Product16 { a, rows, depth, b }, 0..depth, block);
             }
             let a = &mut lines[..BLOCK * reach];
             let mut inverses = [0.0; BLOCK];
-            let scores = &scores[..rows * columns];
-            softmax_to_bf16(kernel, scores, columns, n, a, reach, &mut inverses);
-            session.product_bf16(&Product16 { a, rows, depth: reach, b: values }, sums);
+            softmax_to_bf16(kernel, blocks, n, a, reach, &mut inverses[..rows]);
+            let product = Product16 { a, rows, depth: reach, b: values };
+            session.product_bf16(&product, 0..reach, sums);
             let out = out[first * stride(hidden)..].chunks_mut(stride(hidden));
             for ((sums, inverse), out) in sums.0.iter().zip(inverses).take(rows).zip(out) {
                 for (out, sum) in out[at..at + size].iter_mut().zip(sums) {

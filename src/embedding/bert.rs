@@ -11,7 +11,9 @@ use super::EmbedError;
 use super::attention::{self, Heads};
 use super::between::Between;
 use super::folder::{Config, Pooling};
-use super::kernels::{Affine, Isa, Kernel, Session, add_and_normalize, add_bias, lend, normalize};
+use super::kernels::{
+    Affine, Isa, Kernel, Line, Session, add_and_normalize, add_bias, lend, normalize,
+};
 use super::linear::{Form, Linear, Matrix, Scratch, Then, stride};
 use super::weights::{Table, Weights};
 
@@ -51,6 +53,8 @@ pub(super) struct Arena {
     attended: Vec<f32>,
     /// Of a band: inside of the last two products of a layer, and what comes of a product.
     inner: Vec<f32>,
+    /// The same in bf16.
+    lines: Vec<Line>,
     out: Vec<f32>,
     texts: Vec<Range<usize>>,
     scratch: Scratch,
@@ -64,6 +68,7 @@ impl Arena {
             qkv: Vec::new(),
             attended: Vec::new(),
             inner: Vec::new(),
+            lines: Vec::new(),
             out: Vec::new(),
             texts: Vec::new(),
             scratch: Scratch::default(),
@@ -199,7 +204,7 @@ impl Layer {
 
     fn forward(&self, session: &Session<'_>, heads: Heads, n_tokens: usize, arena: &mut Arena) {
         let kernel = session.kernel();
-        let Arena { x, qkv, attended, inner, out, texts, scratch, attention } = arena;
+        let Arena { x, qkv, attended, inner, lines, out, texts, scratch, attention } = arena;
         let (width, qkv_width) = (self.attended.stride(), self.qkv.stride());
         let qkv = lend(qkv, n_tokens * qkv_width, 0.0);
         for rows in bands(n_tokens) {
@@ -211,7 +216,8 @@ impl Layer {
         for text in texts.iter().filter(|text| !text.is_empty()) {
             heads.attend(session, self.qkv.form(), qkv, text.clone(), attention, attended);
         }
-        let inner = lend(inner, BAND * self.up.stride(), 0.0);
+        let floats = if self.up.form() == Form::Bf16 { 0 } else { BAND * self.up.stride() };
+        let inner = lend(inner, floats, 0.0);
         let out = lend(out, BAND * width, 0.0);
         for rows in bands(n_tokens) {
             let n = rows.len();
@@ -221,9 +227,14 @@ impl Layer {
             let input = Matrix { numbers: &attended[band], rows: n };
             self.attended.apply(session, input, Then::Nothing, scratch, out);
             add_and_normalize(kernel, x, out, width, &self.attended_norm);
-            self.up.apply(session, Matrix { numbers: x, rows: n }, Then::Gelu, scratch, inner);
-            let input = Matrix { numbers: inner, rows: n };
-            self.down.apply(session, input, Then::Nothing, scratch, out);
+            let input = Matrix { numbers: x, rows: n };
+            if self.up.apply_gelu_to_lines(session, input, scratch, lines) {
+                self.down.apply_lines(session, lines, n, scratch, out);
+            } else {
+                self.up.apply(session, input, Then::Gelu, scratch, inner);
+                let input = Matrix { numbers: inner, rows: n };
+                self.down.apply(session, input, Then::Nothing, scratch, out);
+            }
             add_and_normalize(kernel, x, out, width, &self.down_norm);
         }
     }

@@ -19,14 +19,16 @@ mod lines;
 mod portable;
 mod rows;
 
+use std::ops::Range;
+
 use super::between::Between;
 pub(super) use isa::Kernel;
 pub use isa::{Isa, UnknownIsa};
 pub(super) use lines::{Line, floats, floats_mut, halves_mut, lend, words_mut};
 pub(super) use rows::{
     Affine, Columns, add_and_normalize, add_bias, add_bias_gelu, dequantise, dequantise_gelu,
-    finish, finish_gelu, normalize, pair_to_bf16, quantise, round_to_bf16, softmax,
-    softmax_to_bf16, turn_to_bf16,
+    finish, finish_gelu, finish_gelu_to_bf16, normalize, pair_to_bf16, quantise, round_to_bf16,
+    softmax, softmax_to_bf16, turn_to_bf16,
 };
 
 /// Columns of a panel.
@@ -137,14 +139,22 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// See [`Product16`]; the numbers are bf16, the sums floats.
-    pub(super) fn product_bf16(&self, product: &Product16<'_>, out: &mut SumsF32) {
+    /// See [`Product16`]; the numbers are bf16, the sums floats. Only the lines of `part` of the
+    /// rows count, which is not empty, and they are added to what `out` has, unless they are the
+    /// first.
+    pub(super) fn product_bf16(
+        &self,
+        product: &Product16<'_>,
+        part: Range<usize>,
+        out: &mut SumsF32,
+    ) {
         product.check();
+        assert!(part.start < part.end && part.end <= product.depth);
         #[cfg(target_arch = "x86_64")]
         if let Some(tiles) = &self.tiles {
-            return tiles.product_bf16(product, out);
+            return tiles.product_bf16(product, part, out);
         }
-        portable::product_bf16(product, out);
+        portable::product_bf16(product, part, out);
     }
 
     /// See [`ProductF32`].
@@ -170,8 +180,7 @@ impl<'a> Session<'a> {
 
 /// `n` in as few groups of at most `max` as there can be, of nearly the same size: where each
 /// starts, and its size.
-#[cfg(target_arch = "x86_64")]
-fn even_groups(n: usize, max: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn even_groups(n: usize, max: usize) -> impl Iterator<Item = (usize, usize)> {
     let groups = n.div_ceil(max);
     (0..groups).map(move |i| {
         let start = i * n / groups;

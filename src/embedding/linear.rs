@@ -4,8 +4,8 @@ use half::bf16;
 
 use super::kernels::{
     BLOCK, COLUMNS, Columns, Line, PANEL, Product16, ProductF32, Session, SumsF32, SumsI32,
-    add_bias, add_bias_gelu, dequantise, dequantise_gelu, finish, finish_gelu, floats, floats_mut,
-    halves_mut, lend, quantise, round_to_bf16,
+    add_bias, add_bias_gelu, dequantise, dequantise_gelu, even_groups, finish, finish_gelu,
+    finish_gelu_to_bf16, floats, floats_mut, halves_mut, lend, quantise, round_to_bf16,
 };
 
 /// Weights from rows of inputs to rows of outputs, and the bias of the outputs.
@@ -37,9 +37,9 @@ pub(super) enum Form {
     Bf16,
 }
 
-/// Columns of a block of bf16. Tiles are that fast that it pays to leave room for a second block
-/// of rows beside it in the first-level cache.
-const TILE_COLUMNS: usize = 32;
+/// Lines of a block of rows of bf16 that meet all columns before the next ones do: half of a
+/// first-level cache of 48 KB, where they are to stay.
+const PART_LINES: usize = 16;
 
 /// What follows a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(super) struct Scratch {
     lines: Vec<Line>,
     scales: Vec<f32>,
     integers: Box<SumsI32>,
-    floats: Box<SumsF32>,
+    blocks: Vec<SumsF32>,
 }
 
 impl Linear {
@@ -189,21 +189,116 @@ impl Linear {
     ) {
         let Matrix { numbers, rows } = input;
         let (depth, kernel) = (depth(self.inputs), session.kernel());
-        let Scratch { lines, floats: sums, .. } = scratch;
+        let Scratch { lines, blocks, .. } = scratch;
         let lines = lend(lines, rows.next_multiple_of(BLOCK) * depth, Line::ZERO);
         let numbers = &numbers[..rows * stride(self.inputs)];
         round_to_bf16(kernel, numbers, stride(self.inputs), self.inputs, lines, depth);
         let stride = self.bias.len();
-        for (b, bias, column) in blocks(panels, depth * PANEL, &self.bias, TILE_COLUMNS) {
-            for first in (0..rows).step_by(BLOCK) {
-                let rows = BLOCK.min(rows - first);
-                let a = &lines[first * depth..][..BLOCK * depth];
-                session.look();
-                session.product_bf16(&Product16 { a, rows, depth, b }, sums);
+        self.products_bf16(
+            session,
+            lines,
+            rows,
+            panels,
+            blocks,
+            |sums, rows, bias, first, column| {
                 let out = &mut out[first * stride + column..];
                 match then {
                     Then::Nothing => finish(kernel, sums, rows, bias, out, stride),
                     Then::Gelu => finish_gelu(kernel, sums, rows, bias, out, stride),
+                }
+            },
+        );
+    }
+
+    /// [`Linear::apply`] with GELU from floats to rows of bf16, each of which takes whole lines,
+    /// what `next` takes with [`Linear::apply_lines`]. False if this is another form, and nothing is
+    /// done.
+    pub(super) fn apply_gelu_to_lines(
+        &self,
+        session: &Session<'_>,
+        input: Matrix<'_>,
+        scratch: &mut Scratch,
+        out: &mut Vec<Line>,
+    ) -> bool {
+        let Packed::Bf16(panels) = &self.weights else { return false };
+        let Matrix { numbers, rows } = input;
+        let (depth, kernel) = (depth(self.inputs), session.kernel());
+        let Scratch { lines, blocks, .. } = scratch;
+        let lines = lend(lines, rows.next_multiple_of(BLOCK) * depth, Line::ZERO);
+        let numbers = &numbers[..rows * stride(self.inputs)];
+        round_to_bf16(kernel, numbers, stride(self.inputs), self.inputs, lines, depth);
+        let wide = self.bias.len().div_ceil(Line::HALVES);
+        let out = lend(out, rows.next_multiple_of(BLOCK) * wide, Line::ZERO);
+        self.products_bf16(
+            session,
+            lines,
+            rows,
+            panels,
+            blocks,
+            |sums, rows, bias, first, column| {
+                let out = &mut out[first * wide + column / Line::HALVES..];
+                finish_gelu_to_bf16(kernel, sums, rows, bias, out, wide);
+            },
+        );
+        true
+    }
+
+    /// [`Linear::apply`] from rows of bf16. Nothing is done if this is another form.
+    pub(super) fn apply_lines(
+        &self,
+        session: &Session<'_>,
+        lines: &[Line],
+        rows: usize,
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) {
+        let Packed::Bf16(panels) = &self.weights else { return };
+        let (kernel, stride) = (session.kernel(), self.bias.len());
+        let blocks = &mut scratch.blocks;
+        self.products_bf16(
+            session,
+            lines,
+            rows,
+            panels,
+            blocks,
+            |sums, rows, bias, first, column| {
+                finish(kernel, sums, rows, bias, &mut out[first * stride + column..], stride);
+            },
+        );
+    }
+
+    /// The products of rows of bf16, block by block: `done` gets the sums, how many rows, their
+    /// bias, and the first row and column.
+    ///
+    /// A block of rows meets all columns before the next one does, and no more of it at a time than
+    /// stays in the first-level cache, through which the columns pass.
+    fn products_bf16(
+        &self,
+        session: &Session<'_>,
+        lines: &[Line],
+        rows: usize,
+        panels: &[Line],
+        blocks: &mut Vec<SumsF32>,
+        mut done: impl FnMut(&SumsF32, usize, &[f32], usize, usize),
+    ) {
+        let depth = depth(self.inputs);
+        let parts = depth.div_ceil(PART_LINES);
+        // One is enough unless all have to be kept from one part to the next.
+        let n_blocks = if parts > 1 { self.bias.len().div_ceil(COLUMNS) } else { 1 };
+        let blocks_of_sums = lend(blocks, n_blocks, SumsF32::default());
+        for first in (0..rows).step_by(BLOCK) {
+            let rows = BLOCK.min(rows - first);
+            let a = &lines[first * depth..][..BLOCK * depth];
+            for (start, len) in even_groups(depth, PART_LINES) {
+                let part = start..start + len;
+                let columns = self::blocks(panels, depth * PANEL, &self.bias, COLUMNS);
+                for (i, (b, bias, column)) in columns.enumerate() {
+                    let sums = &mut blocks_of_sums[i % n_blocks];
+                    session.look();
+                    session.product_bf16(&Product16 { a, rows, depth, b }, part.clone(), sums);
+                    if part.end == depth {
+                        done(sums, rows, bias, first, column);
+                    }
                 }
             }
         }

@@ -3,6 +3,7 @@
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::{COLUMNS, Line, PANEL, Product16, SumsF32};
@@ -116,14 +117,23 @@ impl Tiles {
         }
     }
 
-    /// See [`Product16`].
-    pub(super) fn product_bf16(&self, product: &Product16<'_>, out: &mut SumsF32) {
+    /// See [`Product16`]: of the lines of `part` only, added to what `out` has, unless they are
+    /// the first.
+    pub(super) fn product_bf16(
+        &self,
+        product: &Product16<'_>,
+        part: Range<usize>,
+        out: &mut SumsF32,
+    ) {
         let Product16 { a, rows, depth, b } = *product;
         let panel = depth * PANEL;
         let n_panels = b.len() / panel;
         // Tiles are read whole: the rows of `a` come in sixteens.
         assert!(rows <= 2 * TILE_ROWS && a.len() >= rows.next_multiple_of(TILE_ROWS) * depth);
-        assert!(depth > 0 && (1..=COLUMNS / PANEL).contains(&n_panels));
+        assert!(part.start < part.end && part.end <= depth);
+        assert!((1..=COLUMNS / PANEL).contains(&n_panels));
+        let (a, b) = (a[part.start..].as_ptr(), &b[part.start * PANEL..]);
+        let shape = Shape { depth, n: part.len(), add: part.start > 0 };
         for p in (0..n_panels).step_by(2) {
             // A last panel without a partner is its own: what that makes goes beyond the columns
             // asked for, where nobody looks.
@@ -131,13 +141,13 @@ impl Tiles {
             let (b0, b1) = (b[p * panel..].as_ptr(), b[other * panel..].as_ptr());
             let out = &raw mut out.0[0][p * PANEL];
             // SAFETY: tiles are configured as long as `self` lives. `a` has 16 or 32 rows of
-            // `depth` lines, each panel `16 · depth` lines, and `out` 32 rows of 64 numbers, of
-            // which the block takes 32 columns: `p` is 0 or 2.
+            // `depth` lines, each panel `16 · depth` lines, of which the part is within, and `out`
+            // 32 rows of 64 numbers, of which the block takes 32 columns: `p` is 0 or 2.
             unsafe {
                 if rows > TILE_ROWS {
-                    two_by_two(a.as_ptr(), depth, b0, b1, out);
+                    two_by_two(a, shape, b0, b1, out);
                 } else {
-                    one_by_two(a.as_ptr(), depth, b0, b1, out);
+                    one_by_two(a, shape, b0, b1, out);
                 }
             }
         }
@@ -151,31 +161,53 @@ impl Drop for Tiles {
     }
 }
 
-/// Two tiles of rows times two of columns.
+/// How much of the rows and panels a product of tiles takes.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// Lines from a row to the next.
+    depth: usize,
+    /// Lines to be multiplied.
+    n: usize,
+    /// Whether to add to what there is.
+    add: bool,
+}
+
+/// Two tiles of rows times two of columns. The columns are read past the first-level cache, where
+/// the rows are to stay: they meet all columns one after the other.
 ///
 /// # Safety
 ///
-/// Tiles are configured. From `a` on there are 32 rows of `depth` lines, from `b0` and `b1` on
-/// `16 · depth` lines, and from `out` on 32 rows of 64 numbers, but for the last one's second half.
+/// Tiles are configured. From `a` on there are 32 rows of `shape.n` lines, `shape.depth` apart,
+/// from `b0` and `b1` on `16 · shape.n` lines, and from `out` on 32 rows of 64 numbers, but for the
+/// last one's second half.
 unsafe fn two_by_two(
     a: *const Line,
-    depth: usize,
+    shape: Shape,
     b0: *const Line,
     b1: *const Line,
     out: *mut f32,
 ) {
+    let Shape { depth, n, add } = shape;
     // SAFETY: the caller's promise.
     unsafe {
         asm!(
+            "test {add}, {add}",
+            "jz 3f",
+            "tileloadd tmm0, [{out} + {wide}]",
+            "tileloadd tmm1, [{out} + {wide} + 64]",
+            "tileloadd tmm2, [{out} + {wide} + 4096]",
+            "tileloadd tmm3, [{out} + {wide} + 4160]",
+            "jmp 2f",
+            "3:",
             "tilezero tmm0",
             "tilezero tmm1",
             "tilezero tmm2",
             "tilezero tmm3",
             "2:",
-            "tileloadd tmm6, [{b0} + {line}]",
+            "tileloaddt1 tmm6, [{b0} + {line}]",
             "tileloadd tmm4, [{a0} + {row}]",
             "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{b1} + {line}]",
+            "tileloaddt1 tmm7, [{b1} + {line}]",
             "tdpbf16ps tmm1, tmm4, tmm7",
             "tileloadd tmm5, [{a1} + {row}]",
             "tdpbf16ps tmm2, tmm5, tmm6",
@@ -186,18 +218,19 @@ unsafe fn two_by_two(
             "add {b1}, 1024",
             "dec {n}",
             "jnz 2b",
-            "shl {line}, 2",
-            "tilestored [{out} + {line}], tmm0",
-            "tilestored [{out} + {line} + 64], tmm1",
-            "tilestored [{out} + {line} + 4096], tmm2",
-            "tilestored [{out} + {line} + 4160], tmm3",
+            "tilestored [{out} + {wide}], tmm0",
+            "tilestored [{out} + {wide} + 64], tmm1",
+            "tilestored [{out} + {wide} + 4096], tmm2",
+            "tilestored [{out} + {wide} + 4160], tmm3",
             a0 = inout(reg) a => _,
             a1 = inout(reg) a.add(TILE_ROWS * depth) => _,
             b0 = inout(reg) b0 => _,
             b1 = inout(reg) b1 => _,
-            n = inout(reg) depth => _,
+            n = inout(reg) n => _,
+            add = in(reg) usize::from(add),
             row = in(reg) depth * size_of::<Line>(),
-            line = inout(reg) size_of::<Line>() => _,
+            line = in(reg) size_of::<Line>(),
+            wide = in(reg) COLUMNS * size_of::<f32>(),
             out = in(reg) out,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
@@ -213,36 +246,44 @@ unsafe fn two_by_two(
 /// As [`two_by_two`], with half of the rows.
 unsafe fn one_by_two(
     a: *const Line,
-    depth: usize,
+    shape: Shape,
     b0: *const Line,
     b1: *const Line,
     out: *mut f32,
 ) {
+    let Shape { depth, n, add } = shape;
     // SAFETY: the caller's promise.
     unsafe {
         asm!(
+            "test {add}, {add}",
+            "jz 3f",
+            "tileloadd tmm0, [{out} + {wide}]",
+            "tileloadd tmm1, [{out} + {wide} + 64]",
+            "jmp 2f",
+            "3:",
             "tilezero tmm0",
             "tilezero tmm1",
             "2:",
             "tileloadd tmm4, [{a} + {row}]",
-            "tileloadd tmm6, [{b0} + {line}]",
+            "tileloaddt1 tmm6, [{b0} + {line}]",
             "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{b1} + {line}]",
+            "tileloaddt1 tmm7, [{b1} + {line}]",
             "tdpbf16ps tmm1, tmm4, tmm7",
             "add {a}, 64",
             "add {b0}, 1024",
             "add {b1}, 1024",
             "dec {n}",
             "jnz 2b",
-            "shl {line}, 2",
-            "tilestored [{out} + {line}], tmm0",
-            "tilestored [{out} + {line} + 64], tmm1",
+            "tilestored [{out} + {wide}], tmm0",
+            "tilestored [{out} + {wide} + 64], tmm1",
             a = inout(reg) a => _,
             b0 = inout(reg) b0 => _,
             b1 = inout(reg) b1 => _,
-            n = inout(reg) depth => _,
+            n = inout(reg) n => _,
+            add = in(reg) usize::from(add),
             row = in(reg) depth * size_of::<Line>(),
-            line = inout(reg) size_of::<Line>() => _,
+            line = in(reg) size_of::<Line>(),
+            wide = in(reg) COLUMNS * size_of::<f32>(),
             out = in(reg) out,
             out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
             options(nostack),

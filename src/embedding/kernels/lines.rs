@@ -49,7 +49,7 @@ pub(in crate::embedding) fn floats_mut(lines: &mut [Line]) -> &mut [f32] {
 
 /// The first `len` of `buffer`, which grows if it has to and never shrinks: what the buffers of a
 /// forward pass are made of. What stood there before still does.
-pub(in crate::embedding) fn lend<T: Copy>(buffer: &mut Vec<T>, len: usize, blank: T) -> &mut [T] {
+pub(in crate::embedding) fn lend<T: Clone>(buffer: &mut Vec<T>, len: usize, blank: T) -> &mut [T] {
     if buffer.len() < len {
         buffer.resize(len, blank);
     }

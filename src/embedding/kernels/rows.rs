@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Isa, Kernel, Line, PANEL, SumsF32, SumsI32};
+use super::{Isa, Kernel, Line, SumsF32, SumsI32};
 
 /// Independent partial sums; float addition is not reordered by the compiler, so a sum is only
 /// vectorised if it is written as several.
@@ -29,38 +29,54 @@ pub(in crate::embedding) struct Affine {
 }
 
 /// Defines a function whose body is compiled for several instruction sets. `FMA` is whether
-/// [`fma`] is one instruction.
+/// [`fma`] is one instruction, `BF16` whether [`round_all`] is.
 macro_rules! for_each_isa {
     ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         $(#[$doc])*
         pub(in crate::embedding) fn $name(kernel: Kernel, $($arg: $type),*) {
             #[inline(always)]
-            fn body<const FMA: bool>($($arg: $type),*) $body
+            fn body<const FMA: bool, const BF16: bool>($($arg: $type),*) $body
 
             match kernel.isa() {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Amx | Isa::Avx512Vnni => {
-                    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-                    fn avx512($($arg: $type),*) {
-                        body::<true>($($arg),*);
+                Isa::Amx => {
+                    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
+                    fn amx($($arg: $type),*) {
+                        body::<true, true>($($arg),*);
                     }
                     // SAFETY: the kernel proves that the processor has the instructions.
+                    unsafe { amx($($arg),*) }
+                }
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512Vnni => {
+                    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+                    fn avx512($($arg: $type),*) {
+                        body::<true, false>($($arg),*);
+                    }
+                    // SAFETY: as above.
                     unsafe { avx512($($arg),*) }
                 }
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 => {
                     #[target_feature(enable = "avx2,fma")]
                     fn avx2($($arg: $type),*) {
-                        body::<true>($($arg),*);
+                        body::<true, false>($($arg),*);
                     }
                     // SAFETY: as above.
                     unsafe { avx2($($arg),*) }
                 }
-                _ => body::<false>($($arg),*),
+                _ => body::<false, false>($($arg),*),
             }
         }
     };
 }
+
+// Behind the macro, which it uses.
+mod bf16;
+
+pub(in crate::embedding) use bf16::{
+    finish_gelu_to_bf16, pair_to_bf16, round_to_bf16, softmax_to_bf16, turn_to_bf16,
+};
 
 for_each_isa! {
     /// Turns a block's sums into floats and adds the bias: as many rows as there are `scales`, what
@@ -187,44 +203,6 @@ for_each_isa! {
 }
 
 for_each_isa! {
-    /// Turns the first `width` logits of each `stride` into weights from 0 to 1 in bf16, in `depth`
-    /// lines of `out` that are made up with zeros, and `inverses`: what scales a row's weights so
-    /// that they sum to 1.
-    fn softmax_to_bf16(
-        rows: &[f32],
-        stride: usize,
-        width: usize,
-        out: &mut [Line],
-        depth: usize,
-        inverses: &mut [f32],
-    ) {
-        let rows = rows.chunks_exact(stride).zip(out.chunks_exact_mut(depth)).zip(inverses);
-        for ((row, out), inverse) in rows {
-            let row = &row[..width];
-            let max = reduce(row, f32::NEG_INFINITY, |max, x| if x > max { x } else { max });
-            let (out, rest) = super::halves_mut(out).split_at_mut(width);
-            rest.fill(0);
-            let mut lanes = [0.0; LANES];
-            let (chunks, row) = row.as_chunks::<LANES>();
-            let (out_chunks, out) = out.as_chunks_mut::<LANES>();
-            for (chunk, out) in chunks.iter().zip(out_chunks) {
-                for ((lane, &x), out) in lanes.iter_mut().zip(chunk).zip(out) {
-                    let weight = rough_exp::<FMA>(x - max);
-                    *lane += weight;
-                    *out = (rounded(weight) >> 16) as u16;
-                }
-            }
-            for ((lane, &x), out) in lanes.iter_mut().zip(row).zip(out) {
-                let weight = rough_exp::<FMA>(x - max);
-                *lane += weight;
-                *out = (rounded(weight) >> 16) as u16;
-            }
-            *inverse = 1.0 / lanes.iter().sum::<f32>();
-        }
-    }
-}
-
-for_each_isa! {
     /// Rounds the first `width` of each `stride` numbers to integers, row by row, so that the
     /// largest becomes `limit` or its opposite. Each row takes `depth` lines of `out`, of which it
     /// fills the first `width` numbers, and one place of `scales`: what a 1 stands for.
@@ -258,73 +236,6 @@ for_each_isa! {
     }
 }
 
-for_each_isa! {
-    /// Rounds the first `width` of each `stride` numbers to bf16, to the nearest and ties to even,
-    /// into the first places of `depth` lines of `out`.
-    fn round_to_bf16(rows: &[f32], stride: usize, width: usize, out: &mut [Line], depth: usize) {
-        for (row, out) in rows.chunks(stride).zip(out.chunks_exact_mut(depth)) {
-            for (x, out) in row[..width].iter().zip(super::halves_mut(out)) {
-                *out = (rounded(*x) >> 16) as u16;
-            }
-        }
-    }
-}
-
-for_each_isa! {
-    /// The panels of a product of bf16 whose columns are rows: as many columns as there are rows,
-    /// made up to whole panels with zeros, and `width` deep, which must be whole lines.
-    fn turn_to_bf16(rows: &[f32], stride: usize, width: usize, panels: &mut [Line]) {
-        for (rows, panel) in rows.chunks(stride * PANEL).zip(panels.chunks_exact_mut(width / 2)) {
-            let panel = super::words_mut(panel).as_chunks_mut::<PANEL>().0;
-            let mut rows = rows.chunks(stride);
-            for c in 0..PANEL {
-                match rows.next() {
-                    Some(row) => {
-                        for (line, pair) in panel.iter_mut().zip(row[..width].as_chunks::<2>().0) {
-                            line[c] = rounded(pair[0]) >> 16 | rounded(pair[1]) & 0xffff_0000;
-                        }
-                    }
-                    None => panel.iter_mut().for_each(|line| line[c] = 0),
-                }
-            }
-        }
-    }
-}
-
-for_each_isa! {
-    /// The panels of a product of bf16 whose rows are `rows`, made up to whole lines with zeros:
-    /// `width` columns, which must be whole panels, and `depth` lines deep.
-    fn pair_to_bf16(rows: &[f32], stride: usize, width: usize, panels: &mut [Line], depth: usize) {
-        for (p, panel) in panels.chunks_exact_mut(depth * PANEL).take(width / PANEL).enumerate() {
-            let panel = super::words_mut(panel).as_chunks_mut::<PANEL>().0;
-            let mut pairs = rows.chunks(2 * stride);
-            for line in panel {
-                let Some(pair) = pairs.next() else {
-                    *line = [0; PANEL];
-                    continue;
-                };
-                let low = &pair[p * PANEL..][..PANEL];
-                for (word, x) in line.iter_mut().zip(low) {
-                    *word = rounded(*x) >> 16;
-                }
-                if let Some(high) = pair.get(stride + p * PANEL..) {
-                    for (word, x) in line.iter_mut().zip(&high[..PANEL]) {
-                        *word |= rounded(*x) & 0xffff_0000;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The bits of a number whose upper half is the number as bf16: to the nearest, ties to even. The
-/// number is finite.
-#[inline(always)]
-fn rounded(x: f32) -> u32 {
-    let bits = x.to_bits();
-    bits.wrapping_add(0x7fff + ((bits >> 16) & 1))
-}
-
 /// `a · b + c`.
 #[inline(always)]
 fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
@@ -352,7 +263,21 @@ fn sum(row: &[f32], value: impl Fn(f32) -> f32) -> f32 {
         }
     }
     let rest: f32 = rest.iter().map(|&x| value(x)).sum();
-    lanes.iter().sum::<f32>() + rest
+    fold(lanes, |a, b| a + b) + rest
+}
+
+/// All lanes made one by `pick`, half by half: one after the other, each step would wait for the
+/// one before.
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES], pick: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut n = LANES / 2;
+    while n > 0 {
+        for i in 0..n {
+            lanes[i] = pick(lanes[i], lanes[i + n]);
+        }
+        n /= 2;
+    }
+    lanes[0]
 }
 
 /// All of `row` and `start` made one by `pick`, in any order.
@@ -366,7 +291,7 @@ fn reduce(row: &[f32], start: f32, pick: impl Fn(f32, f32) -> f32) -> f32 {
         }
     }
     let rest = rest.iter().fold(start, |best, &x| pick(best, x));
-    lanes.into_iter().fold(rest, pick)
+    pick(fold(lanes, &pick), rest)
 }
 
 /// `x · Φ(x)`, with an error of at most 4e-7 · |x|.

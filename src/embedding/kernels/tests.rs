@@ -73,7 +73,14 @@ fn sums_i16(kernel: Kernel, product: &Product16<'_>) -> Vec<Vec<i32>> {
 
 fn sums_bf16(kernel: Kernel, product: &Product16<'_>) -> Vec<Vec<f32>> {
     let mut sums = Sums([[f32::NAN; COLUMNS]; BLOCK]);
-    Session::new(kernel, None).product_bf16(product, &mut sums);
+    let session = Session::new(kernel, None);
+    // In one part or in two.
+    let cut =
+        if product.rows.is_multiple_of(2) { product.depth } else { product.depth.div_ceil(2) };
+    session.product_bf16(product, 0..cut, &mut sums);
+    if cut < product.depth {
+        session.product_bf16(product, cut..product.depth, &mut sums);
+    }
     let columns = product.b.len() / product.depth;
     sums.0[..product.rows].iter().map(|row| row[..columns].to_vec()).collect()
 }

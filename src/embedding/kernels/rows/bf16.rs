@@ -1,0 +1,263 @@
+//! The loops that end in bf16, which products with tiles take.
+
+use super::super::{COLUMNS, Isa, Kernel, Line, PANEL, SumsF32, halves_mut, words_mut};
+use super::{LANES, fold, rough_exp, rough_gelu};
+
+for_each_isa! {
+    /// [`finish_gelu`], rounded to bf16, into the lines of rows of `depth` lines from the column
+    /// on that `out` begins with.
+    fn finish_gelu_to_bf16(sums: &SumsF32, rows: usize, bias: &[f32], out: &mut [Line], depth: usize) {
+        let width = bias.len();
+        for (sums, out) in sums.0[..rows].iter().zip(out.chunks_mut(depth)) {
+            let mut made = [0.0; COLUMNS];
+            for ((made, x), b) in made.iter_mut().zip(sums).zip(bias) {
+                *made = rough_gelu::<FMA>(x + b);
+            }
+            round_all::<BF16>(&made[..width], &mut halves_mut(out)[..width]);
+        }
+    }
+}
+
+for_each_isa! {
+    /// Turns the first `width` logits of a row, which go through the blocks one after the other,
+    /// into weights from 0 to 1 in bf16, in `depth` lines of `out` that are made up with zeros, and
+    /// `inverses`: what scales a row's weights so that they sum to 1. As many rows as there are
+    /// `inverses`.
+    fn softmax_to_bf16(
+        blocks: &[SumsF32],
+        width: usize,
+        out: &mut [Line],
+        depth: usize,
+        inverses: &mut [f32],
+    ) {
+        for ((r, out), inverse) in out.chunks_exact_mut(depth).enumerate().zip(inverses) {
+            let chunks = blocks.iter().flat_map(|block| block.0[r].as_chunks::<LANES>().0);
+            let (n, more) = (width / LANES, width % LANES);
+            // Behind the last logit there is nothing to add.
+            let mut last = [f32::NEG_INFINITY; LANES];
+            if let Some(chunk) = chunks.clone().nth(n) {
+                last[..more].copy_from_slice(&chunk[..more]);
+            }
+            let mut lanes = last;
+            for chunk in chunks.clone().take(n) {
+                for (lane, &x) in lanes.iter_mut().zip(chunk) {
+                    *lane = if x > *lane { x } else { *lane };
+                }
+            }
+            let max = fold(lanes, |a, b| if a > b { a } else { b });
+            let (out, rest) = halves_mut(out).as_chunks_mut::<LANES>();
+            rest.fill(0);
+            let mut sums = [0.0; LANES];
+            let mut out = out.iter_mut();
+            for (chunk, out) in chunks.take(n).zip(&mut out) {
+                weigh::<FMA, BF16>(chunk, max, &mut sums, out);
+            }
+            if more > 0 && let Some(out) = out.next() {
+                weigh::<FMA, BF16>(&last, max, &mut sums, out);
+                out[more..].fill(0);
+            }
+            out.for_each(|out| out.fill(0));
+            *inverse = 1.0 / fold(sums, |a, b| a + b);
+        }
+    }
+}
+
+/// The weights of some logits, and their sums.
+#[inline(always)]
+fn weigh<const FMA: bool, const BF16: bool>(
+    logits: &[f32; LANES],
+    max: f32,
+    sums: &mut [f32; LANES],
+    out: &mut [u16; LANES],
+) {
+    let mut weights = [0.0; LANES];
+    for ((weight, sum), x) in weights.iter_mut().zip(sums).zip(logits) {
+        *weight = rough_exp::<FMA>(x - max);
+        *sum += *weight;
+    }
+    round_chunk::<BF16>(&weights, out);
+}
+
+for_each_isa! {
+    /// Rounds the first `width` of each `stride` numbers to bf16, to the nearest and ties to even,
+    /// into the first places of `depth` lines of `out`.
+    fn round_to_bf16(rows: &[f32], stride: usize, width: usize, out: &mut [Line], depth: usize) {
+        for (row, out) in rows.chunks(stride).zip(out.chunks_exact_mut(depth)) {
+            round_all::<BF16>(&row[..width], &mut halves_mut(out)[..width]);
+        }
+    }
+}
+
+for_each_isa! {
+    /// The panels of a product of bf16 whose columns are rows: as many columns as there are rows,
+    /// made up to whole panels with zeros, and `width` deep, which must be whole lines.
+    fn turn_to_bf16(rows: &[f32], stride: usize, width: usize, panels: &mut [Line]) {
+        for (rows, panel) in rows.chunks(stride * PANEL).zip(panels.chunks_exact_mut(width / 2)) {
+            let panel = words_mut(panel).as_chunks_mut::<PANEL>().0;
+            let mut rows = rows.chunks(stride);
+            for c in 0..PANEL {
+                match rows.next() {
+                    Some(row) => {
+                        for (line, pair) in panel.iter_mut().zip(row[..width].as_chunks::<2>().0) {
+                            line[c] = rounded(pair[0]) >> 16 | rounded(pair[1]) & 0xffff_0000;
+                        }
+                    }
+                    None => panel.iter_mut().for_each(|line| line[c] = 0),
+                }
+            }
+        }
+    }
+}
+
+for_each_isa! {
+    /// The panels of a product of bf16 whose rows are `rows`, made up to whole lines with zeros:
+    /// `width` columns, which must be whole panels, and `depth` lines deep.
+    fn pair_to_bf16(rows: &[f32], stride: usize, width: usize, panels: &mut [Line], depth: usize) {
+        for (p, panel) in panels.chunks_exact_mut(depth * PANEL).take(width / PANEL).enumerate() {
+            let panel = words_mut(panel).as_chunks_mut::<PANEL>().0;
+            let mut pairs = rows.chunks(2 * stride);
+            for line in panel {
+                let Some(pair) = pairs.next() else {
+                    *line = [0; PANEL];
+                    continue;
+                };
+                let low = &pair[p * PANEL..][..PANEL];
+                for (word, x) in line.iter_mut().zip(low) {
+                    *word = rounded(*x) >> 16;
+                }
+                if let Some(high) = pair.get(stride + p * PANEL..) {
+                    for (word, x) in line.iter_mut().zip(&high[..PANEL]) {
+                        *word |= rounded(*x) & 0xffff_0000;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The bits of a number whose upper half is the number as bf16: to the nearest, ties to even. The
+/// number is finite.
+#[inline(always)]
+fn rounded(x: f32) -> u32 {
+    let bits = x.to_bits();
+    bits.wrapping_add(0x7fff + ((bits >> 16) & 1))
+}
+
+/// Rounds `numbers` to bf16, as many as there are in both, as [`rounded`] does; by the
+/// instruction for that, which makes 0 of what is below 1.2e-38.
+#[inline(always)]
+fn round_all<const BF16: bool>(numbers: &[f32], out: &mut [u16]) {
+    let (chunks, rest) = numbers.as_chunks::<LANES>();
+    let (out_chunks, out) = out.as_chunks_mut::<LANES>();
+    for (chunk, out) in chunks.iter().zip(out_chunks) {
+        round_chunk::<BF16>(chunk, out);
+    }
+    for (x, out) in rest.iter().zip(out) {
+        *out = (rounded(*x) >> 16) as u16;
+    }
+}
+
+#[inline(always)]
+fn round_chunk<const BF16: bool>(numbers: &[f32; LANES], out: &mut [u16; LANES]) {
+    #[cfg(target_arch = "x86_64")]
+    if BF16 {
+        use std::arch::x86_64::*;
+        // SAFETY: `BF16` is set in functions with these instructions only; 32 floats are read and
+        // 32 halves of them written.
+        unsafe {
+            let low = _mm512_loadu_ps(numbers.as_ptr());
+            let high = _mm512_loadu_ps(numbers.as_ptr().add(LANES / 2));
+            let both: __m512bh = _mm512_cvtne2ps_pbh(high, low);
+            _mm512_storeu_si512(
+                out.as_mut_ptr().cast(),
+                std::mem::transmute::<__m512bh, __m512i>(both),
+            );
+        }
+        return;
+    }
+    for (x, out) in numbers.iter().zip(out) {
+        *out = (rounded(*x) >> 16) as u16;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::super::super::{BLOCK, Sums, finish_gelu, lines::halves};
+    use super::*;
+
+    fn kernels() -> impl Iterator<Item = Kernel> {
+        let there = Isa::ALL.into_iter().filter(|isa| isa.is_available());
+        there.map(|isa| Kernel::choose(Some(isa)).unwrap())
+    }
+
+    fn block(number: impl Fn(usize, usize) -> f32) -> SumsF32 {
+        let row = |r| std::array::from_fn(|c| number(r, c));
+        Sums(std::array::from_fn(row))
+    }
+
+    #[test]
+    fn weights_are_those_of_softmax_and_nothing_stands_behind_them() {
+        let logit = |r: usize, c: usize| ((r * 31 + c * 17) % 97) as f32 / 9.0 - 4.0;
+        for width in [1usize, 5, 31, 32, 33, 63, 64, 65, 96, 130, 200] {
+            // What is behind the last logit is of no use.
+            let blocks: Vec<SumsF32> = (0..width.div_ceil(COLUMNS))
+                .map(|i| block(|r, c| if i * 64 + c < width { logit(r, i * 64 + c) } else { 1e30 }))
+                .collect();
+            let depth = width.div_ceil(Line::HALVES);
+            for kernel in kernels() {
+                for rows in [1, 7, BLOCK] {
+                    let mut lines = vec![Line([0x55; 64]); BLOCK * depth];
+                    let mut inverses = vec![0.0; rows];
+                    softmax_to_bf16(kernel, &blocks, width, &mut lines, depth, &mut inverses);
+                    for (r, inverse) in inverses.into_iter().enumerate() {
+                        let weights: Vec<f64> =
+                            (0..width).map(|c| f64::from(logit(r, c)).exp()).collect();
+                        let sum: f64 = weights.iter().sum();
+                        let got =
+                            &halves(&lines)[r * depth * Line::HALVES..][..depth * Line::HALVES];
+                        for (got, want) in got.iter().zip(&weights) {
+                            let got = f64::from(bf16::from_bits(*got)) * f64::from(inverse);
+                            let (isa, want) = (kernel.isa(), want / sum);
+                            assert!(
+                                (got - want).abs() < 4e-3 * want + 1e-9,
+                                "{isa} {width}: {got} {want}"
+                            );
+                        }
+                        assert!(got[width..].iter().all(|&x| x == 0), "{} {width}", kernel.isa());
+                    }
+                    let untouched = &halves(&lines)[rows * depth * Line::HALVES..];
+                    assert!(untouched.iter().all(|&x| x == 0x5555));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sums_become_lines_as_they_become_floats() {
+        let sums = block(|r, c| ((r * 13 + c * 7) % 41) as f32 / 4.0 - 5.0);
+        let bias: Vec<f32> = (0..COLUMNS).map(|c| c as f32 / 50.0 - 0.6).collect();
+        for kernel in kernels() {
+            for width in [16, 32, 48, 64] {
+                let (depth, rows) = (3, 5);
+                let mut lines = vec![Line([0x55; 64]); rows * depth];
+                finish_gelu_to_bf16(kernel, &sums, rows, &bias[..width], &mut lines, depth);
+                let mut floats = vec![0.0; rows * COLUMNS];
+                finish_gelu(kernel, &sums, rows, &bias[..width], &mut floats, COLUMNS);
+                for r in 0..rows {
+                    let got = &halves(&lines)[r * depth * Line::HALVES..][..depth * Line::HALVES];
+                    for (got, x) in got.iter().zip(&floats[r * COLUMNS..][..width]) {
+                        let (got, want) = (bf16::from_bits(*got).to_f32(), x);
+                        assert!(
+                            (got - want).abs() <= want.abs() / 250.0 + 1e-30,
+                            "{}",
+                            kernel.isa()
+                        );
+                    }
+                    assert!(got[width..].iter().all(|&x| x == 0x5555));
+                }
+            }
+        }
+    }
+}
