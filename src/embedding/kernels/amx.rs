@@ -11,8 +11,8 @@ use super::{COLUMNS, Line, PANEL, Product16, SumsF32};
 /// Rows of a tile.
 const TILE_ROWS: usize = 16;
 
-/// Whether the processor has tiles and products of bf16, and the system lets this process use them. The system is asked once: the permission is for the whole process and for
-/// good.
+/// Whether the processor has tiles and products of bf16, and the system lets this process use
+/// them. The system is asked once: the permission is for the whole process and for good.
 pub(super) fn is_granted() -> bool {
     static GRANTED: OnceLock<bool> = OnceLock::new();
     *GRANTED.get_or_init(|| is_present() && ask())
