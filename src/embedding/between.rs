@@ -4,8 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The queries that wait, and how to serve them. A pass looks here before every product and every
 /// block of attention, which with tiles is a few times in a tenth of a millisecond: what a query
-/// waits for a thread that is at work. No decision of the
-/// system's scheduler comes before that.
+/// waits for a thread that is at work. No decision of the system's scheduler comes before that.
 pub(super) struct Between<'a> {
     waiting: &'a AtomicUsize,
     serve: &'a dyn Fn(),
