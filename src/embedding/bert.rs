@@ -260,9 +260,10 @@ fn load_layers(weights: &Weights, config: &Config, form: Form) -> Result<Vec<Lay
             })
             .collect();
         let mut layers = Vec::new();
-        for share in shares {
+        // All are joined first: the scope panics for one that has panicked and was not.
+        for share in shares.into_iter().map(|share| share.join()).collect::<Vec<_>>() {
             let panicked = |_| EmbedError::Failed("reading the model panicked".to_owned());
-            layers.extend(share.join().map_err(panicked)??);
+            layers.extend(share.map_err(panicked)??);
         }
         Ok(layers)
     })

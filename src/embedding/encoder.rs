@@ -184,9 +184,10 @@ impl Encoder {
                 })
                 .collect();
             let mut tokens = Vec::with_capacity(texts.len());
-            for share in shares {
+            // All are joined first: the scope panics for one that has panicked and was not.
+            for share in shares.into_iter().map(|share| share.join()).collect::<Vec<_>>() {
                 let panicked = |_| EmbedError::Failed("the tokenizer panicked".to_owned());
-                tokens.extend(share.join().map_err(panicked)??);
+                tokens.extend(share.map_err(panicked)??);
             }
             Ok(tokens)
         })
@@ -216,8 +217,9 @@ fn cut<T>(items: &[T], n_tokens: impl Fn(&T) -> usize) -> Vec<&[T]> {
 fn on_threads(n: usize, work: impl Fn() + Sync) -> Result<(), EmbedError> {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..n).map(|_| scope.spawn(&work)).collect();
-        for thread in threads {
-            thread.join().map_err(|_| EmbedError::Failed("the model panicked".to_owned()))?;
+        // All are joined first: the scope panics for one that has panicked and was not.
+        for joined in threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>() {
+            joined.map_err(|_| EmbedError::Failed("the model panicked".to_owned()))?;
         }
         Ok(())
     })

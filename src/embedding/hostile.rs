@@ -284,6 +284,26 @@ fn a_vocabulary_too_large_fails_only_its_texts() {
     assert!(matches!(encoder.encode(&["pump"]), Err(EmbedError::Failed(_))));
 }
 
+/// The library for tokenizers panics at a mark that its template names and does not define: that
+/// is an error too, also where several threads run into it at once.
+#[test]
+fn a_template_with_a_mark_that_is_not_there_is_an_error() {
+    let tokenizer = TOKENIZER.replacen(
+        "{\"SpecialToken\":{\"id\":\"[SEP]\"",
+        "{\"SpecialToken\":{\"id\":\"[S]\"",
+        1,
+    );
+    assert_ne!(tokenizer, TOKENIZER);
+    let folder = folder(CONFIG.as_bytes(), tokenizer.as_bytes(), &sound_weights());
+    match open(folder.path()) {
+        Ok(encoder) => {
+            let texts = ["a", "b", "pump", "."].repeat(8);
+            assert!(matches!(encoder.encode_on(&texts, 4), Err(EmbedError::Failed(_))));
+        }
+        Err(error) => assert!(matches!(error, EmbedError::Model(_)), "{error}"),
+    }
+}
+
 /// What may befall a file.
 #[derive(Debug, Clone)]
 enum Damage {
