@@ -68,7 +68,7 @@ fn windows_kept(server: &Server) -> Vec<(WindowsMode, usize)> {
 
 #[test]
 fn a_long_text_is_found_by_its_end_with_its_windows() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::start(&[("EMBEDDING_WINDOWS", "first")]);
     let id = server.create(&node(&long()));
     for text in ["A plate of beans.", "Cleaning a kitchen.", "Painting a fence."] {
         server.create(&node(text));

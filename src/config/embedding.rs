@@ -222,12 +222,14 @@ impl Embedding {
             extraction_version,
         } = options;
         let windows = read::word("EMBEDDING_WINDOWS", embedding_windows, &Windows::NAMES)?;
-        let windows = windows.unwrap_or(Windows::First);
-        if windows != Windows::First && matches!(source, EmbeddingSource::Remote(_)) {
+        let is_remote = matches!(source, EmbeddingSource::Remote(_));
+        if let Some(windows) = windows.filter(|&windows| is_remote && windows != Windows::First) {
             notices.push(format!(
                 "EMBEDDING_WINDOWS={windows} has no effect: the embedding service cuts texts itself"
             ));
         }
+        // Found by measured retrieval: see the page on models.
+        let windows = windows.unwrap_or(if is_remote { Windows::First } else { Windows::Best });
         let precisions = [("auto", Precision::Auto), ("f32", Precision::F32)];
         let cpus = [
             ("amx", Cpu::Amx),

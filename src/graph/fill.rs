@@ -92,7 +92,8 @@ impl Graph {
                 todo.due_in = Some(todo.due_in.map_or(wait, |least| least.min(wait)));
                 continue;
             }
-            match self.lacks(tx, other, &key, tx.get(&NODES, &key)?)? {
+            // Whatever is there is not what it should be.
+            match self.wanted(&key, tx.get(&NODES, &key)?)? {
                 Some(missing) => todo.missing.push(Missing { attempts, ..missing }),
                 None => todo.settled.push(key),
             }
@@ -116,7 +117,7 @@ impl Graph {
             let (key, record) = row?;
             // What has no vector in the serving slot either is for the embedding queue.
             if tx.contains(models.slot.vectors(), &key)? {
-                todo.missing.extend(self.lacks(tx, other, &key, Some(record))?);
+                todo.missing.extend(self.lacks(tx, other, &key, record)?);
             }
             todo.checked += 1;
             todo.at = Some(key);
@@ -133,16 +134,20 @@ impl Graph {
         tx: &ReadTx,
         slot: Slot,
         key: &Key,
-        record: Option<NodeRecord>,
+        record: NodeRecord,
     ) -> Result<Option<Missing>, Error> {
+        let Some(wanted) = self.wanted(key, Some(record))? else { return Ok(None) };
+        let sha256: [u8; 32] = Sha256::digest(wanted.text.as_bytes()).into();
+        let there = tx.get(slot.vectors(), key)?;
+        Ok(there.is_none_or(|vector| vector.text_sha256 != sha256).then_some(wanted))
+    }
+
+    /// What is to be embedded of a node, if it has a text.
+    fn wanted(&self, key: &Key, record: Option<NodeRecord>) -> Result<Option<Missing>, Error> {
         let Some(record) = record.filter(|record| !record.deleted) else { return Ok(None) };
         let text_revision = record.text_revision;
         let node = Node::from_record(key.0.clone(), key.1, record)?;
         let Ok(text) = self.text_of(&node) else { return Ok(None) };
-        let sha256: [u8; 32] = Sha256::digest(text.as_bytes()).into();
-        if tx.get(slot.vectors(), key)?.is_some_and(|vector| vector.text_sha256 == sha256) {
-            return Ok(None);
-        }
         let (tenant, node) = key.clone();
         Ok(Some(Missing { tenant, node, text, text_revision, attempts: 0 }))
     }

@@ -183,8 +183,8 @@ fn ready(
         text_sha256,
         values: values.clone(),
     };
-    slots::put(tx, made_by.slot, &key, &record, windows)?;
-    slots.note_behind(tx, &key, &text_sha256)?;
+    let other_windows = slots::put(tx, made_by.slot, &key, &record, windows)?;
+    slots.note_behind(tx, &key, &text_sha256, other_windows)?;
     let entry = HistoryRecord { drift: Some(drift), embedding_ref: node.payload_ref.clone() };
     tx.put(&HISTORY, &(node.tenant.clone(), node.id, now), &entry)?;
     node.embedding_status = EmbeddingStatus::Ready;

@@ -44,38 +44,44 @@ impl Slots {
     }
 
     /// Notes that the other slot, if there is one, is behind on a node whose text has this digest,
-    /// unless it has the vector of just that text.
+    /// unless it has the vector of just that text and other windows are not wanted of it.
     pub(super) fn note_behind(
         &self,
         tx: &mut WriteTx<'_>,
         key: &Key,
         text_sha256: &[u8; 32],
+        other_windows: bool,
     ) -> Result<(), StorageError> {
         let Some(other) = self.other() else { return Ok(()) };
         let there = tx.get(other.vectors(), key)?;
-        if there.is_none_or(|vector| vector.text_sha256 != *text_sha256) {
+        if other_windows || there.is_none_or(|vector| vector.text_sha256 != *text_sha256) {
             tx.put(&BEHIND, key, &BehindRecord::default())?;
         }
         Ok(())
     }
 }
 
-/// Writes a vector into a slot, and beside it what there is of further windows.
+/// Writes a vector into a slot, and beside it what there is of further windows; whether the windows
+/// are treated otherwise than those that were there.
 pub(super) fn put(
     tx: &mut WriteTx<'_>,
     slot: Slot,
     key: &Key,
     record: &VectorRecord,
     windows: &Option<FurtherWindows>,
-) -> Result<(), StorageError> {
+) -> Result<bool, StorageError> {
     tx.put(slot.vectors(), key, record)?;
+    let before = tx.get(slot.windows(), key)?.map(|windows| windows.mode);
     match windows {
         Some(FurtherWindows { mode, vectors }) => {
             let record = WindowsRecord { mode: *mode, values: vectors.concat() };
-            tx.put(slot.windows(), key, &record)
+            tx.put(slot.windows(), key, &record)?;
         }
-        None => tx.remove(slot.windows(), key).map(drop),
+        None => {
+            tx.remove(slot.windows(), key)?;
+        }
     }
+    Ok(before != windows.as_ref().map(|windows| windows.mode))
 }
 
 /// Removes a node's vectors from both slots; whether the serving one had one.

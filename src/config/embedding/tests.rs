@@ -130,7 +130,7 @@ fn what_a_service_needs_is_asked_for() {
 #[test]
 fn windows_are_first_mean_or_best_of_a_model_in_this_process() {
     let windows = |word| config(&[("EMBEDDING_WINDOWS", word)]).unwrap().embedding.windows;
-    assert_eq!(config(&[]).unwrap().embedding.windows, Windows::First);
+    assert_eq!(config(&[]).unwrap().embedding.windows, Windows::Best);
     assert_eq!((windows("BEST"), windows("mean")), (Windows::Best, Windows::Mean));
     let remote = [("EMBEDDING_BACKEND", "ollama"), ("EMBEDDING_WINDOWS", "best")];
     let notices = config(&remote).unwrap().notices;

@@ -47,7 +47,7 @@ pub struct EmbeddingOptions {
     /// Put labelled properties before the text of resumes and jobs [default: false]
     #[arg(long, env = "EMBEDDING_PREFIX_ENABLED", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub embedding_prefix_enabled: Option<String>,
-    /// Text beyond the model's window: first = not embedded, mean = in the node's vector, best = found by its best window [default: first]
+    /// Text beyond the model's window: first = not embedded, mean = in the node's vector, best = found by its best window [default: best]
     #[arg(long, env = "EMBEDDING_WINDOWS", value_name = "NAME")]
     pub embedding_windows: Option<String>,
     /// Queries whose vectors are kept in memory, 0 = none [default: 4096]

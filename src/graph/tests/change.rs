@@ -1,10 +1,11 @@
 //! The vectors of two models side by side.
 
-use activekg_storage::tables::graph::{BEHIND, BehindRecord, VECTORS_B};
+use activekg_storage::tables::graph::{BEHIND, BehindRecord, VECTORS_B, WindowsMode};
 use activekg_storage::tables::models::{ModelRecord, Phase};
 use proptest::prelude::*;
 
 use super::*;
+use crate::embedding::{FurtherWindows, TextVector};
 
 fn model(name: &str) -> ModelRecord {
     ModelRecord {
@@ -225,6 +226,34 @@ async fn what_is_deleted_or_emptied_meanwhile_leaves_nothing_behind() {
         assert_eq!(bench.vector_in(slot, ids[2]), None);
     }
     bench.graph.switch_models(false, false, "root").await.expect("switched");
+}
+
+#[tokio::test]
+async fn windows_that_are_treated_otherwise_are_made_again_in_both_slots() {
+    let bench = bench(settings());
+    let id = bench.create("acme", json!({"text": "a long text"})).await;
+    bench.work("old", Slot::A).await;
+    bench.begin("old", "new").await;
+    while bench.fill("new", Slot::B, 10).await {}
+    assert!(bench.marks().is_empty());
+    bench.graph.refresh(&view("acme"), id, Work::queued()).await.expect("queued");
+    bench.work("old", Slot::A).await;
+    assert!(bench.marks().is_empty(), "the same text, treated alike");
+
+    bench.graph.refresh(&view("acme"), id, Work::queued()).await.expect("queued");
+    let (batch, _) = bench.graph.take(10).await.expect("taken");
+    let further = FurtherWindows { mode: WindowsMode::Best, vectors: vec![vec![1.0, 2.0]] };
+    let whole = TextVector { values: vector("old", "a long text"), windows: Some(further) };
+    let results = batch.into_iter().map(|job| (job, Ok(whole.clone()))).collect();
+    bench.graph.settle(results, by("old", Slot::A)).await.expect("settled");
+    assert_eq!(bench.marks().len(), 1);
+    assert!(bench.fill("new", Slot::B, 10).await, "though its text is the same");
+    assert!(bench.marks().is_empty());
+    bench.graph.remove(&view("acme"), id).await.expect("removed");
+    let tx = bench.graph.store().read().expect("a snapshot");
+    for slot in Slot::ALL {
+        assert_eq!(tx.scan(slot.windows(), Scan::all()).expect("rows").count(), 0);
+    }
 }
 
 /// Something that may happen while models change.
