@@ -80,3 +80,8 @@ impl From<AuthError> for ApiError {
         Self::new(kind, detail)
     }
 }
+
+/// Whom the audit trail names.
+pub(super) fn actor(caller: &Caller) -> &str {
+    if caller.local { "local administrator" } else { &caller.actor_id }
+}

@@ -6,11 +6,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::access::Who;
+use super::access::{Who, actor};
 use super::failure::of_graph;
 use super::wire::models::{ChangeRequest, CompareRequest, SwitchRequest};
 use crate::app::App;
-use crate::auth::Caller;
 use crate::config::ModelChoice;
 use crate::graph;
 use crate::http::error::{ApiError, ErrorKind};
@@ -97,11 +96,6 @@ pub(super) async fn drop_other(
     app.operated(&caller, None)?;
     let dropped = app.models.drop_other(actor(&caller)).await.map_err(failed)?;
     Ok((StatusCode::ACCEPTED, Reply(shown(dropped))).into_response())
-}
-
-/// Whom the audit trail names.
-fn actor(caller: &Caller) -> &str {
-    if caller.local { "local administrator" } else { &caller.actor_id }
 }
 
 fn shown(status: Status) -> Value {

@@ -8,12 +8,11 @@ use activekg_storage::time::UnixMicros;
 use axum::extract::{Path, State};
 use serde_json::{Map, Value, json};
 
-use super::access::Who;
+use super::access::{Who, actor};
 use super::failure::of_graph;
 use super::wire::query::TenantQuery;
 use super::wire::queues::{ClearQuery, DeadQuery, ItemsQuery, PurgeQuery, ReplayRequest};
 use crate::app::App;
-use crate::auth::Caller;
 use crate::graph;
 use crate::http::error::ApiError;
 use crate::http::extract::{JsonBody, Params, Reply};
@@ -166,11 +165,6 @@ pub(super) async fn clear(
     let letters = Letters { tenant, id, reason, older_than };
     let done = app.queues.clear(queue, letters, keep, actor(&caller)).await.map_err(failed)?;
     Ok(Reply(purged(done)))
-}
-
-/// Whom the audit trail names.
-fn actor(caller: &Caller) -> &str {
-    if caller.local { "local administrator" } else { &caller.actor_id }
 }
 
 fn purged(done: Purged) -> Value {
