@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::embedded::{Embedded, Embedding, NoText, QUEUE, STAMPS, Work};
 use super::slots::{self, Slots};
 use super::{Error, Graph, Node, Settings, counts, event};
-use crate::embedding::TextVector;
+use crate::embedding::{FixedEmbedder, ModelInfo, TextVector};
 
 /// Longest error text kept with a node, in characters.
 const ERROR_MAX: usize = 1000;
@@ -31,6 +31,14 @@ pub struct MadeBy {
     pub dim: usize,
     /// The slot of its vectors.
     pub slot: Slot,
+}
+
+impl MadeBy {
+    /// Whose the vectors of `embedder` are.
+    pub fn of(embedder: &FixedEmbedder) -> Self {
+        let ModelInfo { name, dim, max_tokens: _ } = embedder.model().clone();
+        Self { model: name, dim, slot: embedder.slot() }
+    }
 }
 
 /// What holds for all jobs that are settled together.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{Settled, Settlements};
-use crate::embedding::{Embedder, FixedEmbedder, ModelInfo, TextVector, Windows};
+use crate::embedding::{Embedder, FixedEmbedder, TextVector, Windows};
 use crate::graph::{Embedded, Embedding, Error, Graph, MadeBy, QUEUE};
 
 /// Jobs taken at a time: enough for full batches of the model, few enough to settle soon.
@@ -90,7 +90,7 @@ impl EmbeddingWorker {
         let embedder = self.embedder.fixed();
         let windows = self.graph.settings().windows;
         let results = embed(&embedder, batch, windows).await;
-        let (settled, seq) = self.graph.settle(results, made_by(&embedder)).await?;
+        let (settled, seq) = self.graph.settle(results, MadeBy::of(&embedder)).await?;
         self.tell(settled.into_iter(), seq);
         Ok(Step::Worked)
     }
@@ -104,12 +104,6 @@ impl EmbeddingWorker {
         }
         self.settlements.sweep();
     }
-}
-
-/// Whose the vectors of `embedder` are.
-pub(super) fn made_by(embedder: &FixedEmbedder) -> MadeBy {
-    let ModelInfo { name, dim, max_tokens: _ } = embedder.model().clone();
-    MadeBy { model: name, dim, slot: embedder.slot() }
 }
 
 /// The vectors of a batch, each or why there is none. The texts of a tenant are one job of the

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{LOOK_EVERY, ModelChanges, Other, choice_of, lock};
-use crate::embedding::{FixedEmbedder, ModelInfo, Windows};
+use crate::embedding::{FixedEmbedder, Windows};
 use crate::graph::{Fill, MadeBy, Missing, Todo};
 
 /// Texts embedded at a time.
@@ -101,9 +101,10 @@ impl ModelChanges {
         if !all_failed {
             *failures = 0;
         }
-        let ModelInfo { name, dim, max_tokens: _ } = other.embedder.model().clone();
-        let made_by = MadeBy { model: name, dim, slot: other.embedder.slot() };
-        graph.fill(todo, fill, made_by).await.map_err(|error| error.to_string())?;
+        graph
+            .fill(todo, fill, MadeBy::of(&other.embedder))
+            .await
+            .map_err(|error| error.to_string())?;
         *lock(&self.shared.problem) = None;
         Ok(Step::Worked)
     }
