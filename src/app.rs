@@ -17,6 +17,7 @@ use crate::graph::Graph;
 use crate::models::ModelChanges;
 use crate::observability::metrics::Metrics;
 use crate::queues::Queues;
+use crate::refresh::RunLog;
 use crate::search::{Search, State};
 use crate::writes::Writes;
 
@@ -45,6 +46,8 @@ pub struct App {
     pub backups: Backups,
     /// The queues, for those who look after them.
     pub queues: Queues,
+    /// When scheduled jobs ran last.
+    pub runs: RunLog,
     /// What is measured.
     pub metrics: Arc<Metrics>,
     /// The time.

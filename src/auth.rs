@@ -3,6 +3,7 @@
 //! A [`Caller`] comes from a token, or stands for everybody while tokens are off. [`tenancy`] is
 //! the only place that decides whose rows a caller sees.
 
+mod jwks;
 mod jwt;
 mod key;
 mod mint;
@@ -13,6 +14,7 @@ use activekg_storage::ids::TenantId;
 
 use crate::config::{self, AuthzMode};
 
+pub use jwks::{IssuerKeys, KeySet, KeySetError};
 pub use key::KeyProblem;
 pub use mint::{MintError, NewToken, mint};
 pub use scope::{Access, Scope, Scopes};
@@ -140,7 +142,19 @@ impl Authenticator {
     pub fn problem(&self) -> Option<String> {
         match &self.tokens {
             Some(Tokens::NoKey(problem)) => Some(problem.to_string()),
+            Some(Tokens::Checked(verifier)) if verifier.has_no_keys() => {
+                Some("no keys to check tokens with: JWT_JWKS and JWT_ISSUERS lead to none".into())
+            }
             Some(Tokens::Checked(_)) | None => None,
+        }
+    }
+
+    /// The keys that issuers publish, to be kept up to date.
+    #[must_use]
+    pub fn published_keys(&self) -> Vec<IssuerKeys> {
+        match &self.tokens {
+            Some(Tokens::Checked(verifier)) => verifier.all_published().cloned().collect(),
+            Some(Tokens::NoKey(_)) | None => Vec::new(),
         }
     }
 

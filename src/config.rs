@@ -8,6 +8,7 @@ mod answers;
 mod auth;
 mod backup;
 mod embedding;
+mod fetch;
 mod keys;
 mod limits;
 mod local_llm;
@@ -18,15 +19,17 @@ mod search;
 mod secret;
 mod server;
 mod store;
+mod triggers;
 
 use std::time::Duration;
 
 pub use answers::{Ask, FastRoute, Llm, LlmService, RemoteLlm, Route};
-pub use auth::{Auth, AuthzMode, Jwt, JwtAlgorithm, JwtKey};
+pub use auth::{Auth, AuthzMode, Issuer, Jwt, JwtAlgorithm, JwtKey, KeySource};
 pub use backup::{Backup, Place};
 pub use embedding::{
     Cpu, Embedding, EmbeddingProtocol, EmbeddingSource, ModelChoice, Precision, RemoteEmbedding,
 };
+pub use fetch::Fetch;
 pub(crate) use keys::read_key;
 pub use keys::{Keys, KeysError};
 pub use limits::{Bucket, Cors, Limits, RateLimits};
@@ -37,6 +40,7 @@ pub use search::{Distance, Hnsw, Search};
 pub use secret::Secret;
 pub use server::Server;
 pub use store::Store;
+pub use triggers::{Triggers, Webhook};
 
 /// Settings that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +90,10 @@ pub struct Config {
     pub limits: Limits,
     /// Browsers of other origins.
     pub cors: Cors,
+    /// What is fetched for nodes.
+    pub fetch: Fetch,
+    /// Triggers.
+    pub triggers: Triggers,
     /// Parts that work without a request.
     pub background: Background,
     /// Logs and metrics.
@@ -131,6 +139,8 @@ impl Config {
             ask,
             limits: Limits::new(&options.limits, &mut notices)?,
             cors: Cors::new(&options.limits)?,
+            triggers: Triggers::new(&options.triggers)?,
+            fetch: Fetch::new(&options.fetch, &options.backup.clouds)?,
             background,
             observability: Observability::new(&options.log)?,
             notices,

@@ -4,20 +4,30 @@
 //! causes, so the three can never disagree. Every function over tenant data takes the tenant or
 //! the [`View`] of the caller, and the store's keys begin with it.
 
+mod anomalies;
 mod change;
+mod cosine;
 mod counts;
+mod coverage;
 mod create;
 mod delete;
+mod delivery;
+mod due;
 mod edge;
 mod embedded;
 mod event;
 mod fill;
+mod fire;
 mod history;
 mod jobs;
 mod lineage;
+mod listeners;
 mod node;
+mod pattern;
 mod read;
+mod refresh;
 mod requeue;
+mod row;
 mod sample;
 mod settle;
 mod slots;
@@ -36,19 +46,25 @@ use activekg_storage::{StorageError, Store};
 
 use crate::embedding::Windows;
 
+pub use anomalies::{DriftSpike, SchedulerLag, TriggerStorm};
 pub use change::ChangeError;
 pub(crate) use counts::listed;
 pub use counts::{WrongCounter, recount, wrong_counters};
+pub use coverage::{Coverage, CoverageWalk};
 pub use create::{Created, NewNode, NodeOutcome};
+pub use delivery::{Delivery, QUEUE as DELIVERY_QUEUE, deliveries_moved, delivery_item};
 pub use edge::NewEdge;
 pub use embedded::{Embedded, Embedding, NoText, QUEUE, Work};
 pub use event::{Event, EventQuery};
 pub use fill::{Fill, Missing, Todo};
+pub use fire::{Checked, QUEUE as TRIGGER_QUEUE, Scope as CheckScope, check_item, checks_moved};
 pub use history::HistoryEntry;
 pub use jobs::{JOB_PURGED, job_item, jobs_purged, jobs_replayed};
 pub use lineage::{Ancestor, MAX_DEPTH};
 pub use node::{DELETED_CLASS, Node, Object, Trigger};
+pub use pattern::{MadeVector, NewPattern, PATTERNS_MAX, Pattern, StalePattern};
 pub use read::{NodeFilter, Page};
+pub use refresh::DueNodes;
 pub use requeue::{REQUEUE_MAX, Requeue, Requeued};
 pub use sample::SampledQuery;
 pub use settle::MadeBy;
@@ -75,6 +91,8 @@ pub struct Settings {
     pub extraction_version: String,
     /// What becomes of texts that are longer than the model reads.
     pub windows: Windows,
+    /// Whether another program is told of triggers that fire.
+    pub delivers: bool,
 }
 
 /// The graph in the store.
@@ -136,6 +154,12 @@ pub enum Error {
     /// The same edge is there already.
     #[error("Edge already exists")]
     EdgeExists,
+    /// The tenant has no pattern of that name.
+    #[error("Pattern not found: {0}")]
+    PatternNotFound(String),
+    /// The tenant has as many patterns as it may.
+    #[error("Pattern limit reached ({PATTERNS_MAX}); delete one that is not needed")]
+    TooManyPatterns,
     /// Too many jobs wait for the embedder.
     #[error("Embedding queue overloaded, please retry later")]
     QueueFull,

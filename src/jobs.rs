@@ -3,10 +3,15 @@
 //! A worker is a task that runs until it is told to stop. If it panics it is counted, logged and
 //! started again after a pause; the process goes on.
 
+mod coverage;
 mod embedding;
+mod jwks;
+mod refresh;
 mod scrub;
 mod settlements;
 mod sweep;
+mod triggers;
+mod webhooks;
 
 use std::future::Future;
 use std::time::Duration;
@@ -17,10 +22,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
+pub use coverage::CoverageGauges;
 pub use embedding::EmbeddingWorker;
+pub use jwks::KeyWatch;
+pub use refresh::{Scheduler, queue_due};
 pub use scrub::Scrubber;
 pub use settlements::{Settled, Settlements};
 pub use sweep::TextSweep;
+pub use triggers::TriggerWorker;
+pub use webhooks::WebhookWorker;
 
 /// How long a worker that panicked stays down.
 const RESTART_AFTER: Duration = Duration::from_secs(1);

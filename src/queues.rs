@@ -45,6 +45,8 @@ pub struct Managed {
 #[rustfmt::skip] // one line each
 pub static ALL: &[Managed] = &[
     Managed::new(graph::QUEUE, graph::job_item, graph::jobs_purged, graph::jobs_replayed),
+    Managed::new(graph::TRIGGER_QUEUE, graph::check_item, graph::checks_moved, graph::checks_moved),
+    Managed::new(graph::DELIVERY_QUEUE, graph::delivery_item, graph::deliveries_moved, graph::deliveries_moved),
 ];
 
 impl Managed {

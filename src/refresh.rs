@@ -1,3 +1,12 @@
-//! Nodes that refresh themselves.
+//! Nodes that refresh themselves: when they are due, and when the scheduler ran. What is due is
+//! found by the graph, and embedded through its queue.
 
+mod log;
 pub mod schedule;
+
+pub use log::RunLog;
+
+/// Name of the job that queues what is due.
+pub const REFRESH_CYCLE: &str = "refresh_cycle";
+/// Name of the job that looks after the patterns.
+pub const TRIGGER_CYCLE: &str = "trigger_cycle";

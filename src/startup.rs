@@ -29,17 +29,23 @@ use crate::backup::{self, Backups, Schedule};
 use crate::config::{self, Config, Distance, EmbeddingSource};
 use crate::connectors::keyring;
 use crate::embedding::{Embedder, ModelInfo};
+use crate::fetch::Fetcher;
 use crate::graph::{self, FreeSpace, Graph};
 use crate::http::starting::Starting;
-use crate::jobs::{EmbeddingWorker, Scrubber, Settlements, Supervisor, TextSweep};
+use crate::jobs::{
+    CoverageGauges, EmbeddingWorker, KeyWatch, Scheduler, Scrubber, Settlements, Supervisor,
+    TextSweep, TriggerWorker, WebhookWorker,
+};
 use crate::llm::{Extractive, Writers, local_writer};
 use crate::models::{self, Library, ModelChanges};
+use crate::names::SystemNames;
 use crate::observability::metrics::{Metrics, StoreMetrics};
 use crate::queues::{self, Queues};
+use crate::refresh::RunLog;
 use crate::search::fuse::VECTOR_WEIGHT;
 use crate::search::{self, Fusion, Indexer, Indexes, Search};
 use crate::shutdown::{self, Budget};
-use crate::writes::{Waiting, Writes};
+use crate::writes::{Patience, Waiting, Writes};
 
 /// Longest time requests may take after the last one was let in.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -162,9 +168,8 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         clock.clone(),
     );
     let settlements = Settlements::default();
-    let waits = !config.embedding.asynchronous && config.background.embedding_worker;
-    let waiting = if waits { Waiting::AtMost(config.embedding.sync_wait) } else { Waiting::Never };
-    let writes = Writes::new(graph.clone(), settlements.clone(), indexer.freshness(), waiting);
+    let patience = patience(&config);
+    let writes = Writes::new(graph.clone(), settlements.clone(), indexer.freshness(), patience);
     let metrics = metrics.with_store(StoreMetrics::new(&store, queues::defs(), clock.clone()));
     let metrics = Arc::new(metrics.with_embedder(embedder.clone()));
     let extractive = Arc::new(Extractive::new(embedder.clone()));
@@ -185,9 +190,18 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         clock: clock.clone(),
         works,
     });
+    let fetcher = Fetcher::new(&config.fetch, SystemNames::default());
+    let fetcher = fetcher.context("set up the client that fetches payloads")?;
+    let runs = RunLog::default();
     let supervisor = Supervisor::default();
     if works {
-        let worker = EmbeddingWorker::new(graph.clone(), embedder.clone(), settlements);
+        let worker = EmbeddingWorker::new(
+            graph.clone(),
+            embedder.clone(),
+            fetcher,
+            settlements,
+            metrics.clone(),
+        );
         for _ in 0..EMBEDDING_WORKERS {
             let worker = worker.clone();
             supervisor.run("embedding", move |stop| worker.clone().run(stop));
@@ -196,6 +210,25 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         supervisor.run("text_sweep", move |stop| sweep.clone().run(stop));
         let changes = changes.clone();
         supervisor.run("model_change", move |stop| changes.clone().run(stop));
+        let triggers = TriggerWorker::new(
+            graph.clone(),
+            embedder.clone(),
+            metrics.clone(),
+            runs.clone(),
+            clock.clone(),
+        );
+        supervisor.run("triggers", move |stop| triggers.clone().run(stop));
+    }
+    if let Some(webhook) = config.triggers.webhook.clone().filter(|_| writable) {
+        let deliveries = WebhookWorker::new(store.clone(), clock.clone(), webhook);
+        let deliveries = deliveries.context("set up the client that delivers triggers")?;
+        supervisor.run("webhooks", move |stop| deliveries.clone().run(stop));
+    }
+    let coverage = CoverageGauges::new(graph.clone(), metrics.clone(), clock.clone());
+    supervisor.run("coverage", move |stop| coverage.clone().run(stop));
+    if config.background.scheduler && writable {
+        let scheduler = Scheduler::new(graph.clone(), metrics.clone(), runs.clone(), clock.clone());
+        supervisor.run("scheduler", move |stop| scheduler.clone().run(stop));
     }
     if let Some(every) = config.store.scrub_interval {
         let scrubber = Scrubber::new(store.clone(), metrics.clone(), clock.clone(), every);
@@ -208,8 +241,15 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         let schedule = Schedule::new(backups.clone(), interval, retention, clock.now());
         supervisor.run("backup", move |stop| schedule.clone().run(stop));
     }
+    let authenticator = Arc::new(Authenticator::new(&config.auth));
+    for keys in authenticator.published_keys() {
+        let watch = KeyWatch::new(keys, &config.store.data_dir);
+        let watch = watch.context("set up the client that reads the keys of issuers")?;
+        watch.begin().await;
+        supervisor.run("jwks", move |stop| watch.clone().run(stop));
+    }
     let app = App {
-        authenticator: Arc::new(Authenticator::new(&config.auth)),
+        authenticator,
         keys: keys.map(Arc::new),
         config,
         graph,
@@ -219,6 +259,7 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         embedder,
         models: changes,
         queues: Queues::new(store.clone(), clock.clone()),
+        runs,
         metrics,
         clock,
         started,
@@ -345,6 +386,15 @@ fn open(config: &Config, starting: &Starting) -> anyhow::Result<Opened> {
     Ok(Opened { store, keys, serving, scratch })
 }
 
+/// Where nothing embeds, nobody waits.
+fn patience(config: &Config) -> Patience {
+    let at_most = |waits: bool| match waits && config.background.embedding_worker {
+        true => Waiting::AtMost(config.embedding.sync_wait),
+        false => Waiting::Never,
+    };
+    Patience { callers: at_most(!config.embedding.asynchronous), administrators: at_most(true) }
+}
+
 fn vector_options(config: &Config, model: &ModelInfo) -> VectorOptions {
     let config::Hnsw { m, ef_construction, ef_search } = config.search.hnsw;
     VectorOptions {
@@ -372,6 +422,7 @@ fn graph_settings(config: &Config) -> crate::graph::Settings {
         embedding_prefix: embedding.prefix_enabled,
         extraction_version: embedding.extraction_version.clone(),
         windows: embedding.windows,
+        delivers: config.triggers.webhook.is_some(),
     }
 }
 

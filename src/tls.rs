@@ -1,12 +1,21 @@
 //! The cryptography of outgoing connections.
 
+use std::sync::Arc;
+
 use reqwest::{Certificate, Client, ClientBuilder};
 use tracing::info;
+
+use crate::names::{Checked, SystemNames};
 
 /// A builder of clients that speak plain HTTP to this machine. It looks for no certificates, which
 /// not every machine has.
 pub fn plain() -> reqwest::ClientBuilder {
-    Client::builder().tls_certs_only([])
+    client().tls_certs_only([])
+}
+
+/// A builder of clients that find hosts without the C library.
+fn client() -> ClientBuilder {
+    Client::builder().dns_resolver(Arc::new(Checked::new(SystemNames::default(), |_| Ok(()))))
 }
 
 /// A client for services on the web, set up by `configured`. It trusts what this machine trusts:
@@ -19,10 +28,10 @@ pub fn plain() -> reqwest::ClientBuilder {
 /// When no client can be made by `configured`.
 pub fn web(configured: impl Fn(ClientBuilder) -> ClientBuilder) -> reqwest::Result<Client> {
     // It fails without any certificate; what else makes it fail shows the second time as well.
-    match configured(Client::builder()).build() {
+    match configured(client()).build() {
         Ok(client) => Ok(client),
         Err(_) => {
-            let client = configured(compiled_in(Client::builder())).build()?;
+            let client = configured(compiled_in(client())).build()?;
             info!("no certificates on this machine: the compiled-in authorities are trusted");
             Ok(client)
         }
@@ -48,7 +57,7 @@ mod tests {
     #[test]
     fn the_compiled_in_authorities_are_enough_for_a_client() {
         init();
-        compiled_in(Client::builder()).build().unwrap();
+        compiled_in(client()).build().unwrap();
         let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
         assert!(roots.len() > 100, "{}", roots.len());
         assert!(roots.iter().all(|root| Certificate::from_der(root).is_ok()));

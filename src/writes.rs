@@ -13,7 +13,7 @@ use activekg_storage::time::UnixMicros;
 use crate::graph::{
     Created, Embedded, Error, Graph, NewNode, Node, NodeChanges, NodeOutcome, View, Work,
 };
-use crate::jobs::Settlements;
+use crate::jobs::{Settlements, queue_due};
 use crate::search::Freshness;
 
 /// Whether and how long a change waits for its embedding.
@@ -31,7 +31,25 @@ pub struct Writes {
     graph: Graph,
     settlements: Settlements,
     freshness: Freshness,
-    waiting: Waiting,
+    waiting: Patience,
+}
+
+/// Who waits for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Callers that change nodes.
+    pub callers: Waiting,
+    /// Administrators that have nodes refreshed, and are told how many were.
+    pub administrators: Waiting,
+}
+
+/// What refreshes of many nodes came to, as far as the caller waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ManyRefreshed {
+    /// Nodes with a new vector.
+    pub refreshed: usize,
+    /// Nodes whose job is not settled yet.
+    pub waiting: usize,
 }
 
 /// What a refresh came to, as far as the caller waited.
@@ -62,7 +80,7 @@ impl Writes {
         graph: Graph,
         settlements: Settlements,
         freshness: Freshness,
-        waiting: Waiting,
+        waiting: Patience,
     ) -> Self {
         Self { graph, settlements, freshness, waiting }
     }
@@ -122,10 +140,44 @@ impl Writes {
         })
     }
 
+    /// Embeds nodes again; those that the caller cannot change are left out.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Graph::refresh_many`].
+    pub async fn refresh_many(
+        &self,
+        view: &View,
+        nodes: Vec<(NodeId, Work)>,
+    ) -> Result<ManyRefreshed, Error> {
+        let (jobs, seq) = self.graph.refresh_many(view, nodes).await?;
+        let n_jobs = jobs.len();
+        let settled = self.wait_for(self.waiting.administrators, jobs, seq).await;
+        let ready = |outcome: &&Embedded| matches!(outcome, Embedded::Ready { .. });
+        let refreshed = settled.iter().filter(ready).count();
+        Ok(ManyRefreshed { refreshed, waiting: n_jobs - settled.len() })
+    }
+
+    /// Embeds again what is due of the caller's tenant; how many nodes that is.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Graph::refresh_due`].
+    pub async fn refresh_due(&self, view: &View) -> Result<usize, Error> {
+        let jobs = queue_due(&self.graph, Some(view.tenant().clone())).await?;
+        let (n_jobs, seq) = (jobs.len(), self.graph.store().last_seq());
+        self.wait_for(self.waiting.administrators, jobs, seq).await;
+        Ok(n_jobs)
+    }
+
     /// Waits for the jobs and for both indexes, if this is how changes are answered; what the
     /// jobs came to that were settled in time.
     async fn wait(&self, jobs: Vec<JobId>, written: Seq) -> Vec<Embedded> {
-        let Waiting::AtMost(limit) = self.waiting else { return Vec::new() };
+        self.wait_for(self.waiting.callers, jobs, written).await
+    }
+
+    async fn wait_for(&self, waiting: Waiting, jobs: Vec<JobId>, written: Seq) -> Vec<Embedded> {
+        let Waiting::AtMost(limit) = waiting else { return Vec::new() };
         if jobs.is_empty() {
             return Vec::new();
         }

@@ -11,6 +11,7 @@ mod care;
 mod changing;
 mod common;
 mod disk_full;
+mod handbook;
 mod keeping;
 mod kill;
 mod startup;

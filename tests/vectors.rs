@@ -7,6 +7,7 @@
 
 mod case;
 mod compare;
+mod conformance;
 mod deviations;
 mod replay;
 
@@ -26,8 +27,25 @@ macro_rules! areas {
 }
 
 areas![
-    service, nodes, batch, edges, validation, search, search_l2, noembed, async_, asynccap, jwt,
+    service,
+    nodes,
+    batch,
+    edges,
+    validation,
+    search,
+    search_l2,
+    noembed,
+    async_,
+    asynccap,
+    jwt,
     tenancy,
+    tenancy_owner,
+    triggers,
+    admin,
+    ask,
+    ask_cosine,
+    ask_off,
+    ratelimit,
 ];
 
 /// The file of an area. A keyword cannot name a test, so that one has a line below its name.

@@ -104,6 +104,7 @@ pub(super) mod tests {
             text_revision: 1,
             created_at: UnixMicros(0),
             updated_at: UnixMicros(0),
+            loaded: None,
         }
     }
 

@@ -7,9 +7,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
+use super::jwks::IssuerKeys;
 use super::key::{self, KeyProblem};
 use super::{AuthError, Caller, Scopes, Violation};
-use crate::config::Jwt;
+use crate::config::{Jwt, JwtKey};
 use activekg_storage::ids::TenantId;
 
 /// A tenant no token may name: rows of failed migrations are put there.
@@ -17,22 +18,45 @@ const RESERVED_TENANT: &str = "__quarantine__";
 /// Longer than any honest token; servers cap a header near it.
 const TOKEN_MAX_BYTES: usize = 16 * 1024;
 
-/// Checks tokens against one key.
+/// Checks tokens against the keys of their issuers.
 pub(super) struct Verifier {
-    algorithm: Algorithm,
-    name: &'static str,
-    key: DecodingKey,
+    keys: Keys,
+    /// Issuers with keys of their own.
+    issuers: Vec<(String, IssuerKeys)>,
     audience: String,
     issuer: Option<String>,
     leeway_seconds: i64,
 }
 
+/// The keys of tokens whose issuer has none of its own here.
+enum Keys {
+    /// The one that is set.
+    One { algorithm: Algorithm, name: &'static str, key: DecodingKey },
+    /// Those that are published.
+    Published(IssuerKeys),
+}
+
+impl Keys {
+    fn new(jwt: &Jwt) -> Result<Self, KeyProblem> {
+        Ok(match &jwt.key {
+            JwtKey::Published(source) => Self::Published(IssuerKeys::new(source.clone())),
+            JwtKey::Missing | JwtKey::Secret(_) | JwtKey::Public(_) => Self::One {
+                algorithm: key::algorithm(jwt.algorithm),
+                name: jwt.algorithm.as_str(),
+                key: key::verifying_key(jwt)?,
+            },
+        })
+    }
+}
+
 impl Verifier {
     pub(super) fn new(jwt: &Jwt) -> Result<Self, KeyProblem> {
+        let issuers = jwt.issuers.iter();
         Ok(Self {
-            algorithm: key::algorithm(jwt.algorithm),
-            name: jwt.algorithm.as_str(),
-            key: key::verifying_key(jwt)?,
+            keys: Keys::new(jwt)?,
+            issuers: issuers
+                .map(|issuer| (issuer.name.clone(), IssuerKeys::new(issuer.keys.clone())))
+                .collect(),
             audience: jwt.audience.clone(),
             issuer: jwt.issuer.clone(),
             leeway_seconds: i64::try_from(jwt.leeway.as_secs()).unwrap_or(i64::MAX),
@@ -66,24 +90,71 @@ impl Verifier {
             serde_json::from_slice(&header).map_err(|_| invalid("Invalid header string"))?;
         let body = decoded(payload, "payload")?;
         decoded(signature, "crypto")?;
-        if header.get("alg").and_then(Value::as_str) != Some(self.name) {
+        let named = header.get("alg").and_then(Value::as_str);
+        let published = self.published(&body);
+        // The header can only agree with what the keys are made for.
+        let algorithm = match (published, &self.keys) {
+            (Some(_), _) | (None, Keys::Published(_)) => match named {
+                Some("RS256") => Some(Algorithm::RS256),
+                Some("EdDSA") => Some(Algorithm::EdDSA),
+                _ => None,
+            },
+            (None, Keys::One { algorithm, name, .. }) => {
+                (named == Some(name)).then_some(*algorithm)
+            }
+        };
+        let Some(algorithm) = algorithm else {
             return Err(invalid("The specified alg value is not allowed"));
-        }
+        };
         // Extensions a token marks as critical must be understood (RFC 7515, 4.1.11); none is.
         if header.get("crit").is_some() {
             return Err(invalid("Unsupported critical extension"));
         }
         let message = token.len() - signature.len() - 1;
         let message = &token.as_bytes()[..message];
-        match jsonwebtoken::crypto::verify(signature, message, &self.key, self.algorithm) {
-            Ok(true) => {}
-            Ok(false) | Err(_) => return Err(invalid("Signature verification failed")),
+        let id = header.get("kid").and_then(Value::as_str);
+        let signed = match (published, &self.keys) {
+            (Some(keys), _) | (None, Keys::Published(keys)) => {
+                keys.signed(message, signature, algorithm, id)
+            }
+            (None, Keys::One { key, .. }) => {
+                jsonwebtoken::crypto::verify(signature, message, key, algorithm).unwrap_or(false)
+            }
+        };
+        if !signed {
+            return Err(invalid("Signature verification failed"));
         }
         match serde_json::from_slice(&body) {
             Ok(Value::Object(claims)) => Ok(claims),
             Ok(_) => Err(invalid("Invalid payload string: must be a json object")),
             Err(_) => Err(invalid("Invalid payload string")),
         }
+    }
+
+    /// The keys of the issuer that a token names, if it has keys of its own. Nothing is believed of
+    /// the token yet: another name only leads to keys that did not sign it.
+    fn published(&self, body: &[u8]) -> Option<&IssuerKeys> {
+        if self.issuers.is_empty() {
+            return None;
+        }
+        let claims: Value = serde_json::from_slice(body).ok()?;
+        let named = claims.get("iss")?.as_str()?;
+        self.issuers.iter().find(|(name, _)| name == named).map(|(_, keys)| keys)
+    }
+
+    /// All keys that are published, to be kept up to date.
+    pub(super) fn all_published(&self) -> impl Iterator<Item = &IssuerKeys> {
+        let main = match &self.keys {
+            Keys::Published(keys) => Some(keys),
+            Keys::One { .. } => None,
+        };
+        main.into_iter().chain(self.issuers.iter().map(|(_, keys)| keys))
+    }
+
+    /// Whether no token at all can be checked for want of keys.
+    pub(super) fn has_no_keys(&self) -> bool {
+        matches!(&self.keys, Keys::Published(keys) if !keys.are_there())
+            && !self.issuers.iter().any(|(_, keys)| keys.are_there())
     }
 
     fn check_times(&self, claims: &Map<String, Value>, now: i64) -> Result<(), AuthError> {
@@ -108,7 +179,14 @@ impl Verifier {
         let Some(issuer) = &self.issuer else {
             return Ok(());
         };
-        match claims.get("iss") {
+        let named = claims.get("iss");
+        if named
+            .and_then(Value::as_str)
+            .is_some_and(|named| self.issuers.iter().any(|(name, _)| name == named))
+        {
+            return Ok(()); // its own keys signed it
+        }
+        match named {
             None | Some(Value::Null) => Err(missing("iss")),
             Some(Value::String(named)) if named == issuer => Ok(()),
             Some(_) => Err(AuthError::unauthenticated("JWT token has invalid issuer")),

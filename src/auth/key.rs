@@ -7,8 +7,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use crate::config::{Jwt, JwtAlgorithm, JwtKey};
 
 /// 2048 bits, the least RFC 7518 (3.3) allows.
-const RSA_MIN_BYTES: usize = 256;
-const ED25519_BYTES: usize = 32;
+pub(super) const RSA_MIN_BYTES: usize = 256;
+pub(super) const ED25519_BYTES: usize = 32;
 
 /// Why tokens cannot be checked; names the setting, never the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -98,7 +98,7 @@ fn der_value(bytes: &[u8]) -> Option<(u8, &[u8])> {
 pub(super) fn signing_key(jwt: &Jwt) -> Result<EncodingKey, KeyProblem> {
     match &jwt.key {
         JwtKey::Secret(secret) => Ok(EncodingKey::from_secret(secret.reveal().as_bytes())),
-        JwtKey::Missing | JwtKey::Public(_) => Err(KeyProblem::Missing {
+        JwtKey::Missing | JwtKey::Public(_) | JwtKey::Published(_) => Err(KeyProblem::Missing {
             setting: "JWT_SECRET_KEY",
             algorithm: JwtAlgorithm::Hs256.as_str(),
         }),

@@ -95,7 +95,7 @@ impl Bucket {
 
 /// The variables of object stores. An address that the operator gave as `http://` is meant so; the
 /// client wants that said twice.
-fn settings(clouds: &[(String, Secret)]) -> Vec<(&str, &str)> {
+pub(crate) fn settings(clouds: &[(String, Secret)]) -> Vec<(&str, &str)> {
     let mut settings: Vec<(&str, &str)> =
         clouds.iter().map(|(name, value)| (name.as_str(), value.reveal())).collect();
     let plain = fault::endpoint(clouds).is_some_and(|endpoint| {

@@ -118,6 +118,7 @@ async fn ask(store: &Arc<Store>, dir: &Path) -> Result<Asked, Error> {
         embedding_prefix: false,
         extraction_version: String::new(),
         windows: Windows::First,
+        delivers: false,
     };
     let space = FreeSpace::new(dir.to_owned(), Some(0)).map_err(Error::Target)?;
     let graph = Graph::new(store.clone(), settings, Arc::new(SystemClock), space);

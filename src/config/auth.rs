@@ -1,5 +1,6 @@
 //! Tokens and scopes.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use activekg_storage::ids::TenantId;
@@ -50,8 +51,10 @@ pub struct Jwt {
     pub key: JwtKey,
     /// The audience a token must name.
     pub audience: String,
-    /// The issuer a token must name; `None` takes any.
+    /// The issuer a token must name that is of none of `issuers`; `None` takes any.
     pub issuer: Option<String>,
+    /// Issuers with keys of their own.
+    pub issuers: Vec<Issuer>,
     /// The clock difference that is forgiven.
     pub leeway: Duration,
 }
@@ -88,6 +91,39 @@ pub enum JwtKey {
     Secret(Secret),
     /// The public key of RS256 or EdDSA in one of its three written forms.
     Public(String),
+    /// Public keys that the issuer publishes.
+    Published(KeySource),
+}
+
+/// An issuer with keys of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issuer {
+    /// What its tokens call it.
+    pub name: String,
+    /// Its keys.
+    pub keys: KeySource,
+}
+
+/// Where an issuer publishes its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A file on this machine.
+    File(PathBuf),
+    /// An address on the web.
+    Url(String),
+}
+
+impl KeySource {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once("://") {
+            None => Ok(Self::File(PathBuf::from(text))),
+            Some(("https" | "http", rest)) if rest.contains('@') => {
+                Err("an address of keys holds no user and no password".to_owned())
+            }
+            Some(("https" | "http", rest)) if !rest.is_empty() => Ok(Self::Url(text.to_owned())),
+            Some((scheme, _)) => Err(format!("{scheme}:// is neither https:// nor http://")),
+        }
+    }
 }
 
 impl Auth {
@@ -135,15 +171,17 @@ impl Jwt {
         let algorithm = read::word("JWT_ALGORITHM", &options.jwt_algorithm, &algorithms)?
             .unwrap_or(JwtAlgorithm::Rs256);
         // A public key never serves as a secret: everybody may know it.
-        let key = match algorithm {
-            JwtAlgorithm::Hs256 => secret(options)?,
-            JwtAlgorithm::Rs256 | JwtAlgorithm::EdDsa => public_key(options)?,
+        let key = match (published(options)?, algorithm) {
+            (Some(published), _) => Some(published),
+            (None, JwtAlgorithm::Hs256) => secret(options)?,
+            (None, JwtAlgorithm::Rs256 | JwtAlgorithm::EdDsa) => public_key(options)?,
         };
         Ok(Self {
             algorithm,
             key: key.unwrap_or(JwtKey::Missing),
             audience: read::text(&options.jwt_audience).unwrap_or("activekg").to_owned(),
             issuer: read::text(&options.jwt_issuer).map(str::to_owned),
+            issuers: issuers(options)?,
             leeway: seconds("JWT_LEEWAY_SECONDS", &options.jwt_leeway_seconds, 30)?,
         })
     }
@@ -161,6 +199,29 @@ fn secret(options: &AuthOptions) -> Result<Option<JwtKey>, ConfigError> {
         return Err(ConfigError::new("JWT_SECRET_KEY", fault));
     }
     Ok(Some(JwtKey::Secret(secret)))
+}
+
+fn published(options: &AuthOptions) -> Result<Option<JwtKey>, ConfigError> {
+    let Some(text) = read::text(&options.jwt_jwks) else { return Ok(None) };
+    let source = KeySource::parse(text).map_err(|fault| ConfigError::new("JWT_JWKS", fault))?;
+    Ok(Some(JwtKey::Published(source)))
+}
+
+fn issuers(options: &AuthOptions) -> Result<Vec<Issuer>, ConfigError> {
+    let fault = |fault: String| ConfigError::new("JWT_ISSUERS", fault);
+    let mut issuers: Vec<Issuer> = Vec::new();
+    for item in read::text(&options.jwt_issuers).unwrap_or_default().split_whitespace() {
+        let (name, source) = item
+            .split_once('=')
+            .filter(|(name, source)| !name.is_empty() && !source.is_empty())
+            .ok_or_else(|| fault(format!("{item:?} is not ISSUER=FILE-OR-URL")))?;
+        if issuers.iter().any(|known| known.name == name) {
+            return Err(fault(format!("{name} is there twice")));
+        }
+        let keys = KeySource::parse(source).map_err(fault)?;
+        issuers.push(Issuer { name: name.to_owned(), keys });
+    }
+    Ok(issuers)
 }
 
 fn public_key(options: &AuthOptions) -> Result<Option<JwtKey>, ConfigError> {
@@ -201,6 +262,24 @@ mod tests {
         let jwt = config.auth.jwt.unwrap();
         assert_eq!(jwt.algorithm, JwtAlgorithm::Rs256);
         assert!(matches!(jwt.key, JwtKey::Missing));
+    }
+
+    #[test]
+    fn issuers_publish_keys_in_files_and_on_the_web() {
+        let set = [
+            ("JWT_ENABLED", "true"),
+            ("JWT_JWKS", "https://id.example/jwks"),
+            ("JWT_ISSUERS", "https://a.example/=/etc/a.json  b=http://b.example/keys"),
+        ];
+        let jwt = config(&set).unwrap().auth.jwt.unwrap();
+        assert!(matches!(jwt.key, JwtKey::Published(KeySource::Url(_))));
+        let names: Vec<_> = jwt.issuers.iter().map(|issuer| issuer.name.as_str()).collect();
+        assert_eq!(names, ["https://a.example/", "b"]);
+        assert_eq!(jwt.issuers[0].keys, KeySource::File("/etc/a.json".into()));
+        for bad in ["a", "=x", "a=", "a=ftp://x", "a=x a=y", "a=https://u:p@x/"] {
+            let text = fault(&[("JWT_ENABLED", "true"), ("JWT_ISSUERS", bad)]);
+            assert!(text.starts_with("JWT_ISSUERS: "), "{text}");
+        }
     }
 
     #[test]

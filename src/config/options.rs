@@ -7,20 +7,24 @@
 mod access;
 mod answers;
 mod backup;
+mod fetch;
 mod keys;
 mod model;
 mod remote;
 mod retrieval;
 mod serving;
+mod triggers;
 
 pub use access::{AuthOptions, LimitOptions};
 pub use answers::{AskOptions, LlmOptions};
 pub use backup::BackupOptions;
+pub use fetch::FetchOptions;
 pub use keys::{KeyOptions, NumberedKey};
 pub use model::ModelOptions;
 pub use remote::RemoteOptions;
 pub use retrieval::{EmbeddingOptions, SearchOptions};
 pub use serving::{BackgroundOptions, LogOptions, ServerOptions, StoreOptions};
+pub use triggers::TriggerOptions;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
@@ -57,6 +61,12 @@ pub struct Options {
     /// The writer of answers.
     #[command(flatten)]
     pub llm: LlmOptions,
+    /// What is fetched for nodes.
+    #[command(flatten)]
+    pub fetch: FetchOptions,
+    /// Triggers.
+    #[command(flatten)]
+    pub triggers: TriggerOptions,
     /// Background parts.
     #[command(flatten)]
     pub background: BackgroundOptions,

@@ -1,11 +1,11 @@
 //! New nodes, alone or many at a time.
 
 use activekg_storage::ids::{JobId, NodeId, TenantId};
-use activekg_storage::tables::graph::{EXTERNAL_IDS, EmbeddingStatus, NODES, note_tenant};
+use activekg_storage::tables::graph::{EXTERNAL_IDS, EmbeddingStatus, note_tenant};
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{Change, ChangeKind, Readable, Seq, WriteTx};
 
-use super::{Error, Graph, Node, Object, Settings, Trigger, counts, embedded};
+use super::{Error, Graph, Node, Object, Settings, Trigger, embedded, row};
 
 /// Error text of nodes that nobody asked to embed.
 const AUTO_EMBED_OFF: &str = "auto_embed_disabled";
@@ -129,6 +129,7 @@ impl Graph {
             text_revision: 1,
             created_at: now,
             updated_at: now,
+            loaded: None,
         };
         if node.is_deleted() {
             super::delete::stamp(&mut node, now);
@@ -154,9 +155,8 @@ fn insert(
         tx.put(&EXTERNAL_IDS, &key, &node.id)?;
     }
     let record = node.to_record();
-    tx.put(&NODES, &(tenant.clone(), node.id), &record)?;
+    row::write(tx, &(tenant.clone(), node.id), None, &record)?;
     note_tenant(tx, &tenant, now)?;
-    counts::moved(tx, &tenant, None, Some(&record))?;
     tx.log(Change { at: now, tenant: tenant.clone(), kind: ChangeKind::NodeText(node.id) })?;
     let job = if settings.auto_embed {
         Some(embedded::enqueue(tx, &tenant, node.id, embedded::Work::automatic(job), now)?)

@@ -5,14 +5,14 @@ use std::time::Duration;
 use activekg_storage::changes::{Change, ChangeKind};
 use activekg_storage::ids::NodeId;
 use activekg_storage::tables::graph::{
-    EVENTS, EXTERNAL_IDS, HISTORY, NODE_EVENTS, NODES, TEXTS, VERSIONS,
+    EVENTS, EXTERNAL_IDS, FIRED, HISTORY, NODE_EVENTS, NODES, TEXTS, VERSIONS,
 };
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{Readable, Scan, WriteTx, queue};
 use serde_json::Value;
 
 use super::embedded::QUEUE;
-use super::{DELETED_CLASS, Error, Graph, Node, View, counts, edge, slots};
+use super::{DELETED_CLASS, Error, Graph, Node, View, edge, row, slots};
 use crate::timestamp::iso;
 
 /// How long a soft-deleted node is kept at least.
@@ -49,8 +49,7 @@ impl Graph {
                 let mut node = Node::from_record(tenant.clone(), id, before.clone())?;
                 stamp(&mut node, now);
                 let after = node.to_record();
-                tx.put(&NODES, &key, &after)?;
-                counts::moved(tx, &tenant, Some(&before), Some(&after))?;
+                row::write(tx, &key, Some(&before), &after)?;
                 queue::remove_by_key(tx, &QUEUE, &tenant, &id.to_string())?;
                 tx.log(Change {
                     at: now,
@@ -77,7 +76,7 @@ impl Graph {
                 let before = tx.get(&NODES, &(tenant.clone(), id))?.ok_or(Error::NodeNotFound)?;
                 let node = Node::from_record(tenant.clone(), id, before.clone())?;
                 erase(tx, &node)?;
-                counts::moved(tx, &tenant, Some(&before), None)?;
+                row::remove(tx, &(tenant.clone(), id), &before)?;
                 queue::remove_by_key(tx, &QUEUE, &tenant, &id.to_string())?;
                 tx.log(Change {
                     at: now,
@@ -91,7 +90,7 @@ impl Graph {
     }
 }
 
-/// Removes every row that belongs to the node.
+/// Removes every row that belongs to the node, but for its own.
 fn erase(tx: &mut WriteTx<'_>, node: &Node) -> Result<(), Error> {
     let tenant = &node.tenant;
     let key = (tenant.clone(), node.id);
@@ -113,8 +112,11 @@ fn erase(tx: &mut WriteTx<'_>, node: &Node) -> Result<(), Error> {
     if let Some(external_id) = node.external_id() {
         tx.remove(&EXTERNAL_IDS, &(tenant.clone(), external_id.to_owned()))?;
     }
+    let fired = tx.scan(&FIRED, Scan::prefix(&key))?.map(|row| row.map(|(key, _)| key));
+    for key in fired.collect::<Result<Vec<_>, _>>()? {
+        tx.remove(&FIRED, &key)?;
+    }
     slots::clear(tx, &key)?;
     tx.remove(&TEXTS, &key)?;
-    tx.remove(&NODES, &key)?;
     Ok(())
 }

@@ -9,10 +9,10 @@ use activekg_storage::ids::{EventId, JobId, NodeId, TenantId};
 use activekg_storage::queue::{self, Caps, Leased, NewJob, QueueDef, Recovered, Refused};
 use activekg_storage::tables::graph::{EmbeddingStatus, NODES};
 use activekg_storage::time::UnixMicros;
-use activekg_storage::{Readable, Seq, WriteTx};
+use activekg_storage::{Readable, WriteTx};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Graph, Node, Settings, View, counts, text};
+use super::{Error, Graph, Node, Settings, delivery, due, row, text};
 
 /// The queue of nodes to embed.
 pub const QUEUE: QueueDef = QueueDef {
@@ -33,7 +33,20 @@ pub struct Work {
     #[serde(skip)]
     job: Option<JobId>,
     node: Option<u128>,
-    pub(super) manual: Option<Actor>,
+    manual: Option<Actor>,
+    #[serde(default)]
+    scheduled: bool,
+}
+
+/// Why a node is embedded.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Cause<'a> {
+    /// It was written, or what embeds it changed.
+    Written,
+    /// Somebody asked for it.
+    Asked(&'a Actor),
+    /// Its policy made it due.
+    Scheduled,
 }
 
 /// Who asked for a refresh by hand.
@@ -46,12 +59,26 @@ pub(super) struct Actor {
 impl Work {
     /// A job that follows from a write.
     pub(super) fn automatic(job: JobId) -> Self {
-        Self { job: Some(job), node: None, manual: None }
+        Self { job: Some(job), ..Self::queued() }
     }
 
     /// A job that an operator queued again.
     pub(super) fn queued() -> Self {
-        Self { job: Some(JobId::random()), node: None, manual: None }
+        Self { job: Some(JobId::random()), node: None, manual: None, scheduled: false }
+    }
+
+    /// A refresh that the node's policy made due.
+    pub(super) fn scheduled() -> Self {
+        Self { scheduled: true, ..Self::queued() }
+    }
+
+    /// Why there is this work.
+    pub(super) fn cause(&self) -> Cause<'_> {
+        match &self.manual {
+            Some(actor) => Cause::Asked(actor),
+            None if self.scheduled => Cause::Scheduled,
+            None => Cause::Written,
+        }
     }
 
     /// The node it is about.
@@ -67,7 +94,7 @@ impl Work {
     /// A refresh that a person asked for.
     pub fn manual(actor_id: &str, actor_type: &str) -> Self {
         let manual = Actor { id: actor_id.to_owned(), kind: actor_type.to_owned() };
-        Self { job: Some(JobId::random()), node: None, manual: Some(manual) }
+        Self { manual: Some(manual), ..Self::queued() }
     }
 }
 
@@ -83,13 +110,33 @@ pub struct Embedding {
     pub(super) work: Work,
 }
 
+impl Embedding {
+    /// Whether the node's policy made it due.
+    pub fn is_scheduled(&self) -> bool {
+        matches!(self.work.cause(), Cause::Scheduled)
+    }
+
+    /// Gives the node the text that its `payload_ref` was found to lead to.
+    pub fn load(&mut self, loaded: Result<String, NoText>, prefix: bool) {
+        self.text = loaded.and_then(|loaded| {
+            let text = text::to_embed(&self.node, &loaded, prefix);
+            self.node.loaded = Some(loaded);
+            if text.is_empty() { Err(NoText::Empty) } else { Ok(text) }
+        });
+    }
+}
+
 /// Why a node has no text to embed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoText {
     /// It holds none: the node is skipped.
     Empty,
-    /// Its `payload_ref` names no source that may be read: the node fails.
-    NotAllowed,
+    /// It is where its `payload_ref` leads, and was not fetched.
+    NotLoaded,
+    /// Its `payload_ref` leads nowhere that may be read: the node fails.
+    Refused(String),
+    /// It could not be fetched this time.
+    Failed(String),
 }
 
 /// What an embedding job came to.
@@ -154,41 +201,6 @@ pub(super) fn enqueue(
 }
 
 impl Graph {
-    /// Queues a refresh of a node of the caller's own tenant, and marks it as queued.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NodeNotFound`] for a node that is not there, is another tenant's, is shared or
-    /// soft-deleted; the queue limits; the store's own.
-    pub async fn refresh(
-        &self,
-        view: &View,
-        id: NodeId,
-        work: Work,
-    ) -> Result<(JobId, Seq), Error> {
-        let now = self.clock.now();
-        self.space.check(now)?;
-        let tenant = view.tenant().clone();
-        let settings = self.settings.clone();
-        let committed = self
-            .store
-            .write(move |tx| -> Result<JobId, Error> {
-                let key = (tenant.clone(), id);
-                let before = tx.get(&NODES, &key)?.filter(|node| !node.deleted);
-                let before = before.ok_or(Error::NodeNotFound)?;
-                admit(tx, &settings, std::iter::once(&tenant))?;
-                let mut after = before.clone();
-                after.embedding_status = EmbeddingStatus::Queued;
-                after.embedding_error = None;
-                after.embedding_updated_at = Some(now);
-                tx.put(&NODES, &key, &after)?;
-                counts::moved(tx, &tenant, Some(&before), Some(&after))?;
-                enqueue(tx, &tenant, id, work.clone(), now)
-            })
-            .await?;
-        Ok((committed.value, committed.seq))
-    }
-
     /// Takes up the jobs that were under way when the process ended, however it ended: their
     /// nodes wait again, or have failed if the job was under way too often when that happened.
     /// To be called once, before the first [`Graph::take`].
@@ -201,6 +213,7 @@ impl Graph {
         // Let through on a full disk: without it the program could not be started to make room.
         self.store
             .make_room(move |tx| -> Result<(), Error> {
+                queue::recover(tx, &delivery::QUEUE, now)?;
                 for recovered in queue::recover(tx, &QUEUE, now)? {
                     let Recovered { id: _, tenant, key, dead } = recovered;
                     let id = key.and_then(|key| key.parse::<NodeId>().ok());
@@ -209,13 +222,13 @@ impl Graph {
                     let mut after = before.clone();
                     after.embedding_updated_at = Some(now);
                     if dead {
+                        due::failed(tx, &key, now)?;
                         after.embedding_status = EmbeddingStatus::Failed;
                         after.embedding_error = Some(queue::CRASH_LOOP.to_owned());
                     } else {
                         after.embedding_status = EmbeddingStatus::Queued;
                     }
-                    tx.put(&NODES, &key, &after)?;
-                    counts::moved(tx, &tenant, Some(&before), Some(&after))?;
+                    row::write(tx, &key, Some(&before), &after)?;
                 }
                 Ok(())
             })
@@ -267,8 +280,7 @@ impl Graph {
                     after.embedding_attempts += u32::from(counting);
                     after.embedding_updated_at = Some(now);
                     let key = (leased.tenant.clone(), id);
-                    tx.put(&NODES, &key, &after)?;
-                    counts::moved(tx, &leased.tenant, Some(&before), Some(&after))?;
+                    row::write(tx, &key, Some(&before), &after)?;
                     taken.push((leased, work, id, after));
                 }
                 Ok((taken, dropped))
@@ -287,10 +299,10 @@ impl Graph {
     }
 
     /// The text a node is embedded by. A `payload_ref` wins over the props, even if it cannot be
-    /// read; no source is readable yet.
+    /// read.
     pub(super) fn text_of(&self, node: &Node) -> Result<String, NoText> {
-        if node.payload_ref.is_some() {
-            return Err(NoText::NotAllowed);
+        if node.payload_ref.is_some() && node.loaded.is_none() {
+            return Err(NoText::NotLoaded);
         }
         match text::to_embed(node, node.text(), self.settings.embedding_prefix) {
             text if text.is_empty() => Err(NoText::Empty),

@@ -1,14 +1,18 @@
 //! What happened to nodes, append-only.
 
-use activekg_storage::ids::{EventId, NodeId};
+use activekg_storage::ids::{EventId, NodeId, TenantId};
 use activekg_storage::tables::graph::{EVENTS, EventRecord, NODE_EVENTS};
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{ReadTx, Readable, Scan, StorageError, WriteTx};
 use serde_json::Value;
 
 use super::node::{Object, json, object};
+use super::slots::Key;
 use super::{Error, Graph, Node, View};
 use crate::timestamp::iso;
+
+/// Kind of the events that tell of a trigger.
+pub(super) const TRIGGER_FIRED: &str = "trigger_fired";
 
 /// Something that happened to a node.
 #[derive(Debug, Clone)]
@@ -59,7 +63,6 @@ pub(super) fn refreshed(
     payload.insert("drift_score".to_owned(), drift.into());
     payload.insert("last_refreshed".to_owned(), iso(now.get()).into());
     payload.insert(occasion.flag.to_owned(), Value::Bool(true));
-    let id = EventId::at(now);
     let record = EventRecord {
         node: node.id,
         kind: "refreshed".to_owned(),
@@ -67,8 +70,39 @@ pub(super) fn refreshed(
         actor_id: Some(occasion.actor_id.to_owned()),
         actor_type: Some(occasion.actor_type.to_owned()),
     };
-    tx.put(&EVENTS, &(node.tenant.clone(), now, id), &record)?;
-    tx.put(&NODE_EVENTS, &(node.tenant.clone(), node.id, now, id), &())?;
+    put(tx, &node.tenant, &record, now)
+}
+
+/// Writes the event that tells of a trigger.
+pub(super) fn trigger_fired(
+    tx: &mut WriteTx<'_>,
+    (tenant, node): &Key,
+    pattern: &str,
+    similarity: f64,
+    now: UnixMicros,
+) -> Result<EventId, StorageError> {
+    let mut payload = Object::new();
+    payload.insert("trigger".to_owned(), pattern.into());
+    payload.insert("similarity".to_owned(), similarity.into());
+    let record = EventRecord {
+        node: *node,
+        kind: TRIGGER_FIRED.to_owned(),
+        payload: json(&payload),
+        actor_id: Some("trigger_engine".to_owned()),
+        actor_type: Some("trigger".to_owned()),
+    };
+    put(tx, tenant, &record, now)
+}
+
+fn put(
+    tx: &mut WriteTx<'_>,
+    tenant: &TenantId,
+    record: &EventRecord,
+    now: UnixMicros,
+) -> Result<EventId, StorageError> {
+    let id = EventId::at(now);
+    tx.put(&EVENTS, &(tenant.clone(), now, id), record)?;
+    tx.put(&NODE_EVENTS, &(tenant.clone(), record.node, now, id), &())?;
     Ok(id)
 }
 
@@ -109,7 +143,7 @@ impl Graph {
     }
 }
 
-type EventKey = (activekg_storage::ids::TenantId, UnixMicros, EventId);
+type EventKey = (TenantId, UnixMicros, EventId);
 
 /// Adds the first `limit` events of `keys` that the query asks for.
 fn collect(

@@ -93,7 +93,7 @@ impl Graph {
                 continue;
             }
             // Whatever is there is not what it should be.
-            match self.wanted(&key, tx.get(&NODES, &key)?)? {
+            match self.wanted(tx, &key, tx.get(&NODES, &key)?)? {
                 Some(missing) => todo.missing.push(Missing { attempts, ..missing }),
                 None => todo.settled.push(key),
             }
@@ -136,17 +136,22 @@ impl Graph {
         key: &Key,
         record: NodeRecord,
     ) -> Result<Option<Missing>, Error> {
-        let Some(wanted) = self.wanted(key, Some(record))? else { return Ok(None) };
+        let Some(wanted) = self.wanted(tx, key, Some(record))? else { return Ok(None) };
         let sha256: [u8; 32] = Sha256::digest(wanted.text.as_bytes()).into();
         let there = tx.get(slot.vectors(), key)?;
         Ok(there.is_none_or(|vector| vector.text_sha256 != sha256).then_some(wanted))
     }
 
     /// What is to be embedded of a node, if it has a text.
-    fn wanted(&self, key: &Key, record: Option<NodeRecord>) -> Result<Option<Missing>, Error> {
+    fn wanted(
+        &self,
+        tx: &ReadTx,
+        key: &Key,
+        record: Option<NodeRecord>,
+    ) -> Result<Option<Missing>, Error> {
         let Some(record) = record.filter(|record| !record.deleted) else { return Ok(None) };
         let text_revision = record.text_revision;
-        let node = Node::from_record(key.0.clone(), key.1, record)?;
+        let node = Node::from_record(key.0.clone(), key.1, record)?.with_text(tx)?;
         let Ok(text) = self.text_of(&node) else { return Ok(None) };
         let (tenant, node) = key.clone();
         Ok(Some(Missing { tenant, node, text, text_revision, attempts: 0 }))

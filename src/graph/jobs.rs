@@ -6,8 +6,8 @@ use activekg_storage::time::UnixMicros;
 use activekg_storage::{Readable, StorageError, WriteTx};
 use serde_json::{Value, json};
 
-use super::counts;
 use super::embedded::Work;
+use super::row;
 
 /// The error of nodes whose job was purged.
 pub const JOB_PURGED: &str = "job_purged";
@@ -74,12 +74,11 @@ fn mark(
 ) -> Result<(), StorageError> {
     for key in keys {
         let Ok(id) = key.parse::<NodeId>() else { continue };
-        let row = (tenant.clone(), id);
-        let Some(before) = tx.get(&NODES, &row)?.filter(|node| !node.deleted) else { continue };
+        let key = (tenant.clone(), id);
+        let Some(before) = tx.get(&NODES, &key)?.filter(|node| !node.deleted) else { continue };
         let mut after = before.clone();
         change(&mut after);
-        tx.put(&NODES, &row, &after)?;
-        counts::moved(tx, tenant, Some(&before), Some(&after))?;
+        row::write(tx, &key, Some(&before), &after)?;
     }
     Ok(())
 }

@@ -2,8 +2,9 @@
 
 use activekg_storage::ids::{NodeId, TenantId};
 use activekg_storage::tables::Json;
-use activekg_storage::tables::graph::{EmbeddingStatus, NodeRecord, TriggerRecord};
+use activekg_storage::tables::graph::{EmbeddingStatus, NodeRecord, TEXTS, TriggerRecord};
 use activekg_storage::time::UnixMicros;
+use activekg_storage::{Readable, StorageError};
 use serde_json::{Map, Value};
 
 use super::{Error, text};
@@ -62,12 +63,28 @@ pub struct Node {
     pub created_at: UnixMicros,
     /// When it was last written.
     pub updated_at: UnixMicros,
+    /// What `payload_ref` led to last, for readers that ask for it with [`Node::with_text`].
+    pub loaded: Option<String>,
 }
 
 impl Node {
-    /// The text that stands for the node: its first inline text, or nothing.
+    /// The text that stands for the node: what was loaded for it, else its first inline text, or
+    /// nothing.
     pub fn text(&self) -> &str {
-        text::inline(&self.props).unwrap_or_default()
+        self.loaded.as_deref().or_else(|| text::inline(&self.props)).unwrap_or_default()
+    }
+
+    /// The node with the text that its `payload_ref` led to last.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub fn with_text(mut self, tx: &impl Readable) -> Result<Self, StorageError> {
+        if self.payload_ref.is_some() {
+            let kept = tx.get(&TEXTS, &(self.tenant.clone(), self.id))?;
+            self.loaded = kept.map(|kept| kept.text);
+        }
+        Ok(self)
     }
 
     /// The caller's stable name for the node, if it gave one.
@@ -140,6 +157,7 @@ impl Node {
             text_revision,
             created_at,
             updated_at,
+            loaded: None,
         })
     }
 
@@ -164,6 +182,7 @@ impl Node {
             text_revision,
             created_at,
             updated_at,
+            loaded: _, // in a table of its own
         } = self;
         NodeRecord {
             classes: classes.clone(),

@@ -6,7 +6,7 @@ use activekg_storage::time::UnixMicros;
 use activekg_storage::{Readable, WriteTx, queue};
 
 use super::embedded::{self, QUEUE, Work};
-use super::{Error, Graph, View, counts, read};
+use super::{Error, Graph, View, read, row};
 
 /// The most nodes one call selects.
 pub const REQUEUE_MAX: usize = 2000;
@@ -83,8 +83,7 @@ fn backfill(tx: &mut WriteTx<'_>, tenant: &TenantId) -> Result<usize, Error> {
         let mut after = before.clone();
         after.embedding_status = EmbeddingStatus::Ready;
         after.embedding_error = None;
-        tx.put(&NODES, &(tenant.clone(), id), &after)?;
-        counts::moved(tx, tenant, Some(&before), Some(&after))?;
+        row::write(tx, &(tenant.clone(), id), Some(&before), &after)?;
         n += 1;
     }
     Ok(n)
@@ -136,8 +135,7 @@ pub(super) fn queue_again(
     after.embedding_error = None;
     after.embedding_attempts = 0;
     after.embedding_updated_at = Some(now);
-    tx.put(&NODES, key, &after)?;
-    counts::moved(tx, &key.0, Some(before), Some(&after))?;
+    row::write(tx, key, Some(before), &after)?;
     embedded::enqueue(tx, &key.0, key.1, Work::queued(), now)?;
     Ok(())
 }

@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use activekg_storage::changes::{Change, ChangeKind};
 use activekg_storage::ids::JobId;
-use activekg_storage::queue::{self, Outcome};
+use activekg_storage::queue::{self, Leased, Outcome};
 use activekg_storage::tables::graph::{
-    EmbeddingStatus, HISTORY, HistoryRecord, NODES, Slot, VectorRecord,
+    EmbeddingStatus, HISTORY, HistoryRecord, NODES, Slot, TEXTS, TextRecord, VectorRecord,
 };
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{Readable, Seq, WriteTx};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::embedded::{Embedded, Embedding, NoText, QUEUE, STAMPS, Work};
+use super::cosine::drift;
+use super::embedded::{Cause, Embedded, Embedding, NoText, QUEUE, STAMPS, Work};
 use super::slots::{self, Slots};
-use super::{Error, Graph, Node, Settings, counts, event};
+use super::{Error, Graph, Node, Settings, due, event, fire, row};
 use crate::embedding::{FixedEmbedder, ModelInfo, TextVector};
 
 /// Longest error text kept with a node, in characters.
@@ -105,41 +106,39 @@ fn settle_one(
             Embedded::Again
         } else {
             match (text, vector) {
+                (Err(NoText::Empty), _) if embedding.is_scheduled() && node.has_embedding() => {
+                    // What it is loaded from may be empty for a moment: it keeps what it has, and
+                    // is looked at again when it is due next.
+                    queue::ack(tx, &QUEUE, leased)?;
+                    node.embedding_status = EmbeddingStatus::Ready;
+                    Embedded::Skipped
+                }
                 (Err(NoText::Empty), _) => {
                     queue::ack(tx, &QUEUE, leased)?;
                     skip(tx, &mut node, terms)?;
                     Embedded::Skipped
                 }
-                (Err(NoText::NotAllowed), _) => {
+                (Err(NoText::Refused(reason)), _) => {
                     queue::ack(tx, &QUEUE, leased)?;
-                    failed(&mut node, "payload_ref not allowed");
+                    failed(tx, &mut node, reason, now)?;
                     Embedded::Failed
                 }
+                (Err(NoText::NotLoaded), _) => {
+                    retry(tx, &mut node, leased, "payload_ref was not loaded", now)?
+                }
+                (Err(NoText::Failed(reason)), _) => retry(tx, &mut node, leased, reason, now)?,
                 (Ok(text), Ok(vector)) => {
                     if !queue::ack(tx, &QUEUE, leased)? {
                         return Ok(Embedded::Again); // the lease lapsed: another run writes it
                     }
+                    keep_loaded(tx, &mut node, seen.loaded.as_deref(), now)?;
                     ready(tx, &mut node, text, vector, work, terms)?
                 }
-                (Ok(_), Err(reason)) => {
-                    let jitter = rand::random::<f64>();
-                    match queue::fail(tx, &QUEUE, leased, reason, now, jitter)? {
-                        Outcome::Dead => {
-                            failed(&mut node, reason);
-                            Embedded::Failed
-                        }
-                        Outcome::Retry { .. } | Outcome::LeaseLost => {
-                            node.embedding_status = EmbeddingStatus::Queued;
-                            node.embedding_error = Some(cut(reason));
-                            Embedded::Again
-                        }
-                    }
-                }
+                (Ok(_), Err(reason)) => retry(tx, &mut node, leased, reason, now)?,
             }
         };
     let after = node.to_record();
-    tx.put(&NODES, &key, &after)?;
-    counts::moved(tx, &seen.tenant, Some(&before), Some(&after))?;
+    row::write(tx, &key, Some(&before), &after)?;
     Ok(outcome)
 }
 
@@ -159,9 +158,53 @@ fn skip(tx: &mut WriteTx<'_>, node: &mut Node, terms: &Terms) -> Result<(), Erro
     Ok(())
 }
 
-fn failed(node: &mut Node, reason: &str) {
+/// Keeps the text that was loaded, for who shows it or finds it by its words.
+fn keep_loaded(
+    tx: &mut WriteTx<'_>,
+    node: &mut Node,
+    loaded: Option<&str>,
+    now: UnixMicros,
+) -> Result<(), Error> {
+    let Some(loaded) = loaded else { return Ok(()) };
+    let key = (node.tenant.clone(), node.id);
+    if tx.get(&TEXTS, &key)?.is_none_or(|kept| kept.text != loaded) {
+        tx.put(&TEXTS, &key, &TextRecord { text: loaded.to_owned() })?;
+        let kind = ChangeKind::NodeText(node.id);
+        tx.log(Change { at: now, tenant: node.tenant.clone(), kind })?;
+    }
+    Ok(())
+}
+
+/// The job failed this time: it is tried again, or given up with its node.
+fn retry(
+    tx: &mut WriteTx<'_>,
+    node: &mut Node,
+    leased: &Leased,
+    reason: &str,
+    now: UnixMicros,
+) -> Result<Embedded, Error> {
+    Ok(match queue::fail(tx, &QUEUE, leased, reason, now, rand::random())? {
+        Outcome::Dead => {
+            failed(tx, node, reason, now)?;
+            Embedded::Failed
+        }
+        Outcome::Retry { .. } | Outcome::LeaseLost => {
+            node.embedding_status = EmbeddingStatus::Queued;
+            node.embedding_error = Some(cut(reason));
+            Embedded::Again
+        }
+    })
+}
+
+fn failed(
+    tx: &mut WriteTx<'_>,
+    node: &mut Node,
+    reason: &str,
+    now: UnixMicros,
+) -> Result<(), Error> {
     node.embedding_status = EmbeddingStatus::Failed;
     node.embedding_error = Some(cut(reason));
+    Ok(due::failed(tx, &(node.tenant.clone(), node.id), now)?)
 }
 
 fn cut(reason: &str) -> String {
@@ -210,6 +253,9 @@ fn ready(
     } else {
         None
     };
+    if !node.triggers.is_empty() {
+        fire::check_node(tx, &key, now)?;
+    }
     let kind = ChangeKind::NodeVector(node.id);
     tx.log(Change { at: now, tenant: node.tenant.clone(), kind })?;
     Ok(Embedded::Ready { drift, at: now, event })
@@ -217,40 +263,19 @@ fn ready(
 
 /// Who a `refreshed` event names, and what it says of the occasion.
 fn how<'a>(work: &'a Work, settings: &Settings) -> event::Occasion<'a> {
-    match &work.manual {
-        Some(actor) => {
+    match work.cause() {
+        Cause::Asked(actor) => {
             event::Occasion { flag: "manual_trigger", actor_id: &actor.id, actor_type: &actor.kind }
         }
-        None => event::Occasion {
+        Cause::Scheduled => event::Occasion {
+            flag: "threshold_exceeded",
+            actor_id: "scheduler",
+            actor_type: "scheduler",
+        },
+        Cause::Written => event::Occasion {
             flag: "auto_embed",
             actor_id: if settings.report_jobs { "embedding_worker" } else { "auto_embed" },
             actor_type: "system",
         },
-    }
-}
-
-/// 1 - cosine of two vectors, 0 to 2; 0 when either has no direction or they differ in length.
-fn drift(old: &[f32], new: &[f32]) -> f64 {
-    if old.len() != new.len() {
-        return 0.0;
-    }
-    let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-    };
-    let norms = (dot(old, old) * dot(new, new)).sqrt();
-    if norms == 0.0 { 0.0 } else { (1.0 - dot(old, new) / norms).clamp(0.0, 2.0) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn drift_is_zero_for_the_same_direction_and_two_for_the_opposite() {
-        assert!(drift(&[1.0, 2.0], &[2.0, 4.0]).abs() < 1e-12);
-        assert!((drift(&[1.0, 0.0], &[-3.0, 0.0]) - 2.0).abs() < 1e-12);
-        assert!((drift(&[1.0, 0.0], &[0.0, 1.0]) - 1.0).abs() < 1e-12);
-        assert_eq!(drift(&[0.0, 0.0], &[1.0, 0.0]), 0.0);
-        assert_eq!(drift(&[1.0], &[1.0, 0.0]), 0.0);
     }
 }

@@ -137,7 +137,7 @@ impl Graph {
         let key = (tenant.clone(), id);
         let Some(vector) = tx.get(slot.vectors(), &key)? else { return Ok(None) };
         let windows = tx.get(slot.windows(), &key)?.map(|windows| windows.mode);
-        let node = Node::from_record(tenant.clone(), id, record)?;
+        let node = Node::from_record(tenant.clone(), id, record)?.with_text(tx)?;
         let Ok(text) = self.text_of(&node) else { return Ok(None) };
         let of_now: [u8; 32] = Sha256::digest(text.as_bytes()).into();
         // Texts that fit one window have no record in any mode.

@@ -15,7 +15,9 @@ use serde_json::json;
 use super::*;
 
 mod change;
+mod due;
 mod sweep;
+mod triggers;
 
 /// A graph on a store of its own, and a clock that stands still.
 struct Bench {
@@ -42,6 +44,7 @@ fn settings() -> Settings {
         embedding_prefix: false,
         extraction_version: "1.0.0".to_owned(),
         windows: Windows::First,
+        delivers: false,
     }
 }
 

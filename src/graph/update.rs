@@ -4,14 +4,14 @@ use activekg_storage::changes::{Change, ChangeKind};
 use activekg_storage::ids::{JobId, NodeId};
 use activekg_storage::tables::Json;
 use activekg_storage::tables::graph::{
-    EXTERNAL_IDS, EmbeddingStatus, NODES, VERSIONS, VersionRecord,
+    EXTERNAL_IDS, EmbeddingStatus, NODES, TEXTS, VERSIONS, VersionRecord,
 };
 use activekg_storage::{Readable, Seq, WriteTx, queue};
 use serde_json::{Value, json};
 
 use super::embedded::{self, QUEUE, STAMPS};
 use super::node::{self, Object};
-use super::{Error, Graph, Node, Trigger, View, counts, delete, text};
+use super::{Error, Graph, Node, Trigger, View, delete, fire, row, text};
 
 /// What a PUT replaces; what is `None` stays as it is.
 #[derive(Debug, Clone, Default)]
@@ -84,11 +84,16 @@ impl Graph {
                 } else {
                     None
                 };
+                if old.payload_ref != node.payload_ref {
+                    tx.remove(&TEXTS, &key)?; // of what it led to before
+                }
+                if job.is_none() && old.triggers != node.triggers {
+                    fire::check_node(tx, &key, now)?;
+                }
                 let snapshot = VersionRecord { snapshot: snapshot(&old), created_at: now };
                 tx.put(&VERSIONS, &(tenant.clone(), id, old.version), &snapshot)?;
                 let after = node.to_record();
-                tx.put(&NODES, &key, &after)?;
-                counts::moved(tx, &tenant, Some(&before), Some(&after))?;
+                row::write(tx, &key, Some(&before), &after)?;
                 let kind = if node.is_deleted() {
                     ChangeKind::NodeRemoved(id)
                 } else {

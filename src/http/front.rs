@@ -26,7 +26,7 @@ use super::error::{ApiError, ErrorKind};
 use super::limits;
 use super::rate_limit::{Group, Permit, RateLimiter, Verdict};
 use super::request_id::{RequestId, X_REQUEST_ID};
-use super::routes::{Found, Route, RouteTable, decode_path, encode_path};
+use super::routes::{Found, Route, RouteTable, joined, segments};
 use crate::admin::Peer;
 use crate::observability::metrics::RateLimited;
 
@@ -124,7 +124,7 @@ impl<G: Gate> Front<G> {
         id: &RequestId,
         path: &mut Option<&'static str>,
     ) -> Result<Response, ApiError> {
-        let asked = decode_path(request.uri().path());
+        let asked = segments(request.uri().path());
         let route = match self.table.find(request.method(), &asked) {
             Found::Route(route) => route,
             Found::Moved(to) => return Ok(self.redirect(&request, &to)),
@@ -265,7 +265,7 @@ impl<G: Gate> Front<G> {
         };
         let base = text(HOST.as_str()).filter(plausible).map(|host| format!("{scheme}://{host}"));
         let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-        let location = format!("{}{}{query}", base.unwrap_or_default(), encode_path(path));
+        let location = format!("{}{}{query}", base.unwrap_or_default(), path);
         let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
         if let Ok(location) = HeaderValue::from_str(&location) {
             response.headers_mut().insert(LOCATION, location);
@@ -284,9 +284,9 @@ fn method_not_allowed() -> ApiError {
 }
 
 /// The same URI with its path written in the one way handlers' routes are written.
-fn with_path(uri: &Uri, path: &str) -> Uri {
+fn with_path(uri: &Uri, path: &[String]) -> Uri {
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let text = format!("{}{query}", encode_path(path));
+    let text = format!("{}{query}", joined(path));
     text.parse().expect("an escaped path and the query of a valid URI make a valid URI")
 }
 

@@ -14,6 +14,8 @@ mod queues;
 mod search;
 mod service;
 pub mod table;
+mod triggers;
+mod upkeep;
 pub mod wire;
 
 use std::time::Duration;
@@ -65,11 +67,15 @@ pub fn router(app: App) -> Router {
         .route("/edges", post(edges::create))
         .route("/lineage/{id}", get(edges::lineage))
         .route("/events", get(edges::events))
+        .route("/triggers", post(triggers::register).get(triggers::list))
+        .route("/triggers/{name}", delete(triggers::delete))
         .route("/search", post(search::search))
         .route("/ask", post(ask::ask))
         .route("/ask/stream", post(ask::ask_stream))
         .route("/admin/embedding/status", get(embedding::status))
         .route("/admin/embedding/requeue", post(embedding::requeue))
+        .route("/admin/refresh", post(upkeep::refresh))
+        .route("/admin/anomalies", get(upkeep::anomalies))
         .route("/admin/backup", post(backup::create))
         .route("/admin/backups", get(backup::list))
         .route("/admin/backups/{name}/verify", post(backup::verify))
@@ -91,6 +97,7 @@ pub fn router(app: App) -> Router {
         .route("/debug/search_sanity", get(debug::search_sanity))
         .route("/debug/search_explain", post(search::explain).get(search::explain_query))
         .route("/_admin/embed_info", get(embedding::info))
+        .route("/_admin/metrics_summary", get(upkeep::metrics_summary))
         .route("/_admin/security/limits", get(service::limits))
         .route("/_admin/db/check", post(db::check))
         .route("/_admin/db/stats", get(db::stats))

@@ -89,7 +89,7 @@ pub enum Answer {
 pub enum Found {
     /// To a route.
     Route(&'static Route),
-    /// To a path that is there without the slashes at its end.
+    /// To a path that is there without the slashes at its end, escaped.
     Moved(String),
     /// To a path that has other methods: these, for the `Allow` header.
     WrongMethod(String),
@@ -120,8 +120,8 @@ impl RouteTable {
         Self { paths }
     }
 
-    /// What is at `path`, which is percent-decoded already.
-    pub fn find(&self, method: &Method, path: &str) -> Found {
+    /// What is at the path of these segments.
+    pub fn find(&self, method: &Method, path: &[String]) -> Found {
         if let Some(routes) = self.at(path) {
             return match routes.iter().find(|route| route.method.as_str() == method.as_str()) {
                 Some(route) => Found::Route(route),
@@ -132,18 +132,18 @@ impl RouteTable {
                 }
             };
         }
-        let bare = path.trim_end_matches('/');
-        if bare != path && self.at(bare).is_some() {
-            return Found::Moved(bare.to_owned());
+        let empty = path.iter().rev().take_while(|segment| segment.is_empty()).count();
+        let bare = &path[..path.len() - empty];
+        if empty > 0 && self.at(bare).is_some() {
+            return Found::Moved(joined(bare));
         }
         Found::Nothing
     }
 
-    fn at(&self, path: &str) -> Option<&[&'static Route]> {
-        let given: Vec<&str> = path.split('/').collect();
+    fn at(&self, given: &[String]) -> Option<&[&'static Route]> {
         let fits = |segments: &[&str]| {
             segments.len() == given.len()
-                && segments.iter().zip(&given).all(|(segment, given)| {
+                && segments.iter().zip(given).all(|(segment, given)| {
                     if varies(segment) { !given.is_empty() } else { segment == given }
                 })
         };
@@ -155,14 +155,25 @@ fn varies(segment: &str) -> bool {
     segment.starts_with('{')
 }
 
-/// The path of a request with its escapes resolved; what is not UTF-8 then is replaced.
-pub fn decode_path(path: &str) -> String {
-    let bytes = path.as_bytes();
+/// The segments of a request's path, each with its escapes resolved, so that a slash may be part of
+/// one; what is not UTF-8 then is replaced.
+pub fn segments(path: &str) -> Vec<String> {
+    path.split('/').map(decoded).collect()
+}
+
+/// The one way to write the path of these segments.
+pub fn joined(segments: &[String]) -> String {
+    let escaped = segments.iter().map(|segment| encode_path(segment).replace('/', "%2F"));
+    escaped.collect::<Vec<_>>().join("/")
+}
+
+fn decoded(segment: &str) -> String {
+    let bytes = segment.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
         let escaped = (bytes[at] == b'%')
-            .then(|| path.get(at + 1..at + 3))
+            .then(|| segment.get(at + 1..at + 3))
             .flatten()
             .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
             .and_then(|digits| u8::from_str_radix(digits, 16).ok());
@@ -216,7 +227,7 @@ mod tests {
     ];
 
     fn found(method: Method, path: &str) -> String {
-        match RouteTable::new(&ROUTES).find(&method, path) {
+        match RouteTable::new(&ROUTES).find(&method, &segments(path)) {
             Found::Route(route) => format!("{} {}", route.method, route.path),
             Found::Moved(to) => format!("to {to}"),
             Found::WrongMethod(allow) => format!("allow {allow}"),
@@ -265,10 +276,18 @@ mod tests {
 
     #[test]
     fn escapes_are_resolved_once() {
-        assert_eq!(decode_path("/%68ealth"), "/health");
-        assert_eq!(decode_path("/%2568"), "/%68");
-        assert_eq!(decode_path("/%zz%4"), "/%zz%4");
-        assert_eq!(decode_path("/caf%C3%A9/%ff"), "/café/\u{fffd}");
+        assert_eq!(segments("/%68ealth"), ["", "health"]);
+        assert_eq!(segments("/%2568"), ["", "%68"]);
+        assert_eq!(segments("/%zz%4"), ["", "%zz%4"]);
+        assert_eq!(segments("/caf%C3%A9/%ff"), ["", "café", "\u{fffd}"]);
+    }
+
+    #[test]
+    fn an_escaped_slash_is_part_of_its_segment() {
+        assert_eq!(segments("/a%2Fb/c"), ["", "a/b", "c"]);
+        assert_eq!(joined(&segments("/a%2fb/c d")), "/a%2Fb/c%20d");
+        assert_eq!(found(Method::GET, "/nodes/a%2Fb"), "GET /nodes/{id}");
+        assert_eq!(found(Method::POST, "/nodes%2Fbatch"), "nothing");
     }
 
     proptest! {
@@ -276,12 +295,12 @@ mod tests {
         fn an_encoded_path_decodes_to_itself(path in any::<String>()) {
             let encoded = encode_path(&path);
             prop_assert!(encoded.bytes().all(|byte| byte.is_ascii_graphic()));
-            prop_assert_eq!(decode_path(&encoded), path);
+            prop_assert_eq!(segments(&encoded).join("/"), path);
         }
 
         #[test]
         fn decoding_never_panics(path in any::<String>()) {
-            let _ = decode_path(&path);
+            let _ = joined(&segments(&path));
         }
     }
 }

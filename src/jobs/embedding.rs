@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use activekg_storage::Seq;
 use activekg_storage::ids::{JobId, TenantId};
 use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
 use tokio::select;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -14,10 +16,14 @@ use tracing::{error, warn};
 
 use super::{Settled, Settlements};
 use crate::embedding::{Embedder, FixedEmbedder, TextVector, Windows};
-use crate::graph::{Embedded, Embedding, Error, Graph, MadeBy, QUEUE};
+use crate::fetch::{FetchError, Fetcher};
+use crate::graph::{Embedded, Embedding, Error, Graph, MadeBy, NoText, QUEUE};
+use crate::observability::metrics::{Metrics, RefreshResult};
 
 /// Jobs taken at a time: enough for full batches of the model, few enough to settle soon.
 const TAKE: usize = 64;
+/// Payloads fetched at a time.
+const FETCHES: usize = 16;
 /// Longest sleep without having been woken. The clock may be set, and a sleep does not see that.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// Pause after the store failed.
@@ -28,7 +34,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct EmbeddingWorker {
     graph: Graph,
     embedder: Embedder,
+    fetcher: Fetcher,
     settlements: Settlements,
+    metrics: Arc<Metrics>,
 }
 
 /// What came of looking for work.
@@ -41,8 +49,14 @@ enum Step {
 
 impl EmbeddingWorker {
     /// A worker on the queue of `graph`.
-    pub fn new(graph: Graph, embedder: Embedder, settlements: Settlements) -> Self {
-        Self { graph, embedder, settlements }
+    pub fn new(
+        graph: Graph,
+        embedder: Embedder,
+        fetcher: Fetcher,
+        settlements: Settlements,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { graph, embedder, fetcher, settlements, metrics }
     }
 
     /// Works until told to stop, and finishes what it holds then.
@@ -77,7 +91,7 @@ impl EmbeddingWorker {
     /// Takes, embeds and settles one batch.
     async fn step(&self) -> Result<Step, Error> {
         let _job = self.embedder.begin_job().await;
-        let (batch, dropped) = self.graph.take(TAKE).await?;
+        let (mut batch, dropped) = self.graph.take(TAKE).await?;
         if batch.is_empty() && dropped.is_empty() {
             let due = self.graph.next_job_in().await?;
             return Ok(Step::Idle { until_due: due.map_or(SLEEP_MAX, |due| due.min(SLEEP_MAX)) });
@@ -87,12 +101,36 @@ impl EmbeddingWorker {
         if batch.is_empty() {
             return Ok(Step::Worked);
         }
+        let started = Instant::now();
+        self.load(&mut batch).await;
         let embedder = self.embedder.fixed();
         let windows = self.graph.settings().windows;
+        let nodes: Vec<Refreshed> = batch.iter().map(Refreshed::of).collect();
         let results = embed(&embedder, batch, windows).await;
         let (settled, seq) = self.graph.settle(results, MadeBy::of(&embedder)).await?;
+        for (node, (_, outcome)) in nodes.iter().zip(&settled) {
+            node.count(outcome, started.elapsed(), &self.metrics);
+        }
         self.tell(settled.into_iter(), seq);
         Ok(Step::Worked)
+    }
+
+    /// Fetches the texts that are elsewhere, so many at a time.
+    async fn load(&self, batch: &mut [Embedding]) {
+        let prefix = self.graph.settings().embedding_prefix;
+        let elsewhere = batch.iter_mut().filter_map(|job| {
+            let reference = job.node.payload_ref.clone()?;
+            (job.text == Err(NoText::NotLoaded)).then_some((job, reference))
+        });
+        stream::iter(elsewhere)
+            .for_each_concurrent(FETCHES, |(job, reference)| async move {
+                let loaded = self.fetcher.text(&reference).await.map_err(|error| match error {
+                    FetchError::Refused(why) => NoText::Refused(why),
+                    failed @ FetchError::Failed(_) => NoText::Failed(failed.to_string()),
+                });
+                job.load(loaded, prefix);
+            })
+            .await;
     }
 
     fn tell(&self, settled: impl Iterator<Item = (JobId, Embedded)>, seq: Seq) {
@@ -103,6 +141,37 @@ impl EmbeddingWorker {
             }
         }
         self.settlements.sweep();
+    }
+}
+
+/// What the metrics are told of a node once its job is settled.
+struct Refreshed {
+    tenant: TenantId,
+    classes: Vec<String>,
+    scheduled: bool,
+}
+
+impl Refreshed {
+    fn of(job: &Embedding) -> Self {
+        let (tenant, classes) = (job.node.tenant.clone(), job.node.classes.clone());
+        Self { tenant, classes, scheduled: job.is_scheduled() }
+    }
+
+    fn count(&self, outcome: &Embedded, latency: Duration, metrics: &Metrics) {
+        let result = match outcome {
+            Embedded::Ready { at, .. } => {
+                let seconds = at.get() as f64 / 1e6;
+                for class in &self.classes {
+                    metrics.refresh.class_refreshed(class, self.tenant.as_str(), seconds);
+                }
+                RefreshResult::Ok
+            }
+            Embedded::Failed => RefreshResult::Error,
+            Embedded::Skipped | Embedded::Again | Embedded::Gone => return,
+        };
+        if self.scheduled {
+            metrics.refresh.node(result, latency);
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod ask;
 mod backup;
+mod bounded;
 mod care;
 mod embedding;
 mod exposition;

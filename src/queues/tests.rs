@@ -37,6 +37,7 @@ fn bench() -> Bench {
         embedding_prefix: false,
         extraction_version: "1.0.0".to_owned(),
         windows: Windows::First,
+        delivers: false,
     };
     let shown: Arc<dyn Clock> = Arc::new(clock.clone());
     let graph = Graph::new(store.clone(), settings, shown.clone(), space);

@@ -145,6 +145,7 @@ mod tests {
             text_revision: 1,
             created_at: UnixMicros(0),
             updated_at: UnixMicros(0),
+            loaded: None,
         }
     }
 

@@ -339,7 +339,7 @@ impl Follower {
             if let Some(((tenant, id), record)) = &row {
                 let key = (tenant.clone(), *id);
                 let vectors = if vectors { slots(tx, &key)? } else { Vec::new() };
-                batch.node(tenant, *id, Some(record.clone()), vectors, text)?;
+                batch.node(tx, (tenant, *id), Some(record.clone()), vectors, text)?;
                 done += 1;
             }
             if row.is_none() || batch.nodes >= STEP {

@@ -209,7 +209,7 @@ impl<'a> Looking<'a> {
             if record.deleted {
                 return Ok(None);
             }
-            let node = Node::from_record(owner.clone(), id, record)?;
+            let node = Node::from_record(owner.clone(), id, record)?.with_text(self.tx)?;
             return Ok(self.request.filter.admits(&node).then_some(node));
         }
         Ok(None)

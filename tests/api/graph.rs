@@ -6,13 +6,16 @@ mod deleting;
 mod edges;
 mod embedding;
 mod faults;
+mod issuers;
 mod limits;
 mod models;
 mod nodes;
 mod queues;
+mod refreshing;
 mod search;
 mod service;
 mod tenants;
+mod triggers;
 
 use serde_json::{Value, json};
 

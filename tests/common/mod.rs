@@ -4,6 +4,7 @@
 pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod models;
+pub(crate) mod page;
 pub(crate) mod server;
 pub(crate) mod token;
 

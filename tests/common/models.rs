@@ -19,7 +19,10 @@ pub(crate) struct Seen {
     pub(crate) body: Value,
 }
 
-/// The service. A chat answers `Kit SK-7 [0].`; one in which `FAILNOW` occurs fails with 500, and
+/// What a chat answers, in pieces.
+type Words = &'static [&'static str];
+
+/// The service. A chat answers always the same; one in which `FAILNOW` occurs fails with 500, and
 /// one with `BREAKOFF` in the middle. It ends with the tests.
 pub(crate) struct Models {
     addr: SocketAddr,
@@ -27,7 +30,12 @@ pub(crate) struct Models {
 }
 
 impl Models {
+    /// One whose chats answer `Kit SK-7 [0].`.
     pub(crate) fn start() -> Self {
+        Self::saying(&["Kit ", "SK-7 ", "[0]."])
+    }
+
+    pub(crate) fn saying(words: Words) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let addr = listener.local_addr().expect("an address");
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
@@ -36,7 +44,7 @@ impl Models {
             for stream in listener.incoming().map_while(Result::ok) {
                 let all = all.clone();
                 // A caller that goes away is nobody's fault.
-                thread::spawn(move || serve(stream, &all).ok());
+                thread::spawn(move || serve(stream, &all, words).ok());
             }
         });
         Self { addr, seen }
@@ -52,7 +60,7 @@ impl Models {
     }
 }
 
-fn serve(stream: TcpStream, all: &Mutex<Vec<Seen>>) -> std::io::Result<()> {
+fn serve(stream: TcpStream, all: &Mutex<Vec<Seen>>, words: Words) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -73,7 +81,7 @@ fn serve(stream: TcpStream, all: &Mutex<Vec<Seen>>) -> std::io::Result<()> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let answer = answer(&path, &body);
+    let answer = answer(&path, &body, words);
     all.lock().expect("no holder panics").push(Seen { path, authorization, body });
     let Answer { status, media_type, body, cut } = answer;
     let length = body.len() + usize::from(cut) * 1000;
@@ -93,7 +101,7 @@ struct Answer {
     cut: bool,
 }
 
-fn answer(path: &str, body: &Value) -> Answer {
+fn answer(path: &str, body: &Value, words: Words) -> Answer {
     let json = |status, body: Value| Answer {
         status,
         media_type: "application/json",
@@ -101,7 +109,7 @@ fn answer(path: &str, body: &Value) -> Answer {
         cut: false,
     };
     match path {
-        "/v1/chat/completions" => chat(body),
+        "/v1/chat/completions" => chat(body, words),
         "/v1/embeddings" => {
             let vectors = vectors(body).into_iter().enumerate();
             let data: Vec<Value> = vectors
@@ -114,7 +122,7 @@ fn answer(path: &str, body: &Value) -> Answer {
     }
 }
 
-fn chat(body: &Value) -> Answer {
+fn chat(body: &Value, words: Words) -> Answer {
     let asked = body["messages"][1]["content"].as_str().unwrap_or_default();
     let media_type = "text/event-stream";
     if asked.contains("FAILNOW") {
@@ -125,10 +133,12 @@ fn chat(body: &Value) -> Answer {
     let event = |text: &str| {
         format!("data: {}\r\n\r\n", json!({"choices": [{"delta": {"content": text}}]}))
     };
-    let mut text = format!(": hello\r\n\r\n{}{}", event("Kit "), event("SK-7 "));
+    let (last, before) = words.split_last().expect("a chat says something");
+    let mut text = ": hello\r\n\r\n".to_owned();
+    text.extend(before.iter().map(|word| event(word)));
     let cut = asked.contains("BREAKOFF");
     if !cut {
-        text += &event("[0].");
+        text += &event(last);
         text += "data: [DONE]\r\n\r\n";
     }
     Answer { status: 200, media_type, body: text, cut }

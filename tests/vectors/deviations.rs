@@ -25,7 +25,7 @@ struct Row {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Deviation {
     #[serde(default)]
-    rule: String,
+    pub(super) rule: String,
     /// The route that is not built yet.
     pub(super) later: Option<String>,
     /// The recorded answer is possible too.

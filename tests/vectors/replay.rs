@@ -13,6 +13,7 @@ use super::case::{Area, Case, Expected, Part, Poll, Recorded, Repeat, Step};
 use super::compare::{self, Context, filled, is_uuid};
 use super::deviations::Deviations;
 use super::file;
+use crate::common::models::Models;
 use crate::common::{Answer, Options, Request, Server};
 
 const MODEL: &str = "all-MiniLM-L6-v2";
@@ -36,6 +37,10 @@ const BASE_ENV: &[(&str, &str)] = &[
 
 /// Areas recorded with nobody taking jobs from the embedding queue.
 const WITHOUT_WORKER: &[&str] = &["asynccap"];
+
+/// Where the language model was when it was recorded, and what it says.
+const RECORDED_MODEL: &str = "http://127.0.0.1:59001/v1";
+const MODEL_SAYS: [&str; 4] = ["Stub ", "answer ", "with one ", "source [0]."];
 
 const BOUNDARY: &str = "a-boundary-that-no-part-contains";
 
@@ -62,7 +67,12 @@ impl Replay {
             options = options.set("RUN_EMBEDDING_WORKER", "false");
         }
         for (variable, value) in &env {
-            options = options.set(variable, value);
+            // The recorded language model is one of this machine, at a port of its own.
+            let value = match value.as_str() {
+                RECORDED_MODEL => Models::saying(&MODEL_SAYS).url("/v1"),
+                value => value.to_owned(),
+            };
+            options = options.set(variable, &value);
         }
         Self {
             name,

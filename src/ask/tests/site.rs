@@ -11,16 +11,21 @@ use activekg_storage::time::{ManualClock, UnixMicros};
 use activekg_storage::{Store, StoreOptions};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use prometheus::Registry;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::super::{Ask, Settings, gate};
+use crate::config;
 use crate::embedding::{Embedder, EmbedderOptions, Encoder, Precision, Windows};
+use crate::fetch::Fetcher;
 use crate::graph::{self, FreeSpace, Graph, NewNode};
 use crate::jobs::{EmbeddingWorker, Settlements, Supervisor};
 use crate::llm::{AnswerWriter, LlmError, Snippet, Writers};
+use crate::names::SystemNames;
+use crate::observability::metrics::Metrics;
 use crate::search::{self, Fusion, Indexer, Indexes, Search};
-use crate::writes::{Waiting, Writes};
+use crate::writes::{Patience, Waiting, Writes};
 
 /// Writes what it is told to, and remembers from what.
 #[derive(Default)]
@@ -105,6 +110,7 @@ impl Site {
             embedding_prefix: false,
             extraction_version: "1.0.0".to_owned(),
             windows: Windows::First,
+            delivers: false,
         };
         let space = FreeSpace::new(dir.path().to_owned(), Some(0)).expect("a file system");
         let graph = Graph::new(store.clone(), settings, Arc::new(clock.clone()), space);
@@ -120,8 +126,18 @@ impl Site {
             Search::new(store, indexes, freshness.clone(), embedder.clone(), settings, shown);
         let settlements = Settlements::default();
         let waiting = Waiting::AtMost(Duration::from_secs(60));
-        let writes = Writes::new(graph.clone(), settlements.clone(), freshness, waiting);
-        let worker = EmbeddingWorker::new(graph.clone(), embedder.clone(), settlements);
+        let patience = Patience { callers: waiting, administrators: waiting };
+        let writes = Writes::new(graph.clone(), settlements.clone(), freshness, patience);
+        let fetcher =
+            Fetcher::new(&config::Fetch::default(), SystemNames::default()).expect("a client");
+        let metrics = Metrics::new(Registry::new(), UnixMicros(0)).expect("metrics");
+        let worker = EmbeddingWorker::new(
+            graph.clone(),
+            embedder.clone(),
+            fetcher,
+            settlements,
+            Arc::new(metrics),
+        );
         let supervisor = Supervisor::default();
         supervisor.run("embedding", move |stop| worker.clone().run(stop));
         Self {

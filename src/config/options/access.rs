@@ -23,6 +23,12 @@ pub struct AuthOptions {
     /// File with the public key, read when --jwt-public-key is unset
     #[arg(long, env = "JWT_PUBLIC_KEY_PATH", value_name = "FILE")]
     pub jwt_public_key_path: Option<String>,
+    /// Public keys as the issuer publishes them (JWKS): a file or an address, read again every few minutes; instead of --jwt-public-key
+    #[arg(long, env = "JWT_JWKS", value_name = "FILE-OR-URL")]
+    pub jwt_jwks: Option<String>,
+    /// Further issuers with the keys each publishes, as ISSUER=FILE-OR-URL with blanks in between; tokens of others are checked with the key above
+    #[arg(long, env = "JWT_ISSUERS", value_name = "LIST")]
+    pub jwt_issuers: Option<String>,
     /// Audience a token must name [default: activekg]
     #[arg(long, env = "JWT_AUDIENCE", value_name = "TEXT")]
     pub jwt_audience: Option<String>,

@@ -18,7 +18,8 @@ pub(super) fn of_graph(error: graph::Error, prefix: Option<&'static str>) -> Api
         graph::Error::ExternalIdTaken { existing } => {
             ApiError::conflict(text).with_member("id", existing.to_string())
         }
-        graph::Error::EdgeExists => ApiError::conflict(text),
+        graph::Error::PatternNotFound(_) => ApiError::not_found(text),
+        graph::Error::EdgeExists | graph::Error::TooManyPatterns => ApiError::conflict(text),
         graph::Error::QueueFull | graph::Error::TenantQueueFull => ApiError::too_many(text, 1),
         graph::Error::NoSpace { .. } => ApiError::insufficient_storage(text),
         graph::Error::Storage(inside @ StorageError::Unavailable { .. }) => {

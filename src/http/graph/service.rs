@@ -84,12 +84,13 @@ pub(super) async fn limits(
     Who(caller): Who,
 ) -> Result<Reply<Value>, ApiError> {
     app.view(&caller, Access::Any, None, OpenTenant::Default)?;
+    const MIB: f64 = (1 << 20) as f64;
     let bytes = app.config.limits.max_request_bytes;
+    let (fetch, any) = (&app.config.fetch, vec!["*any domain*".to_owned()]);
     Ok(Reply(json!({
-        // Nothing is fetched and no file is read for a request, so there is nothing to allow.
         "ssrf_protection": {
-            "enabled": true,
-            "url_allowlist": [],
+            "enabled": !fetch.danger_allow_private_addresses,
+            "url_allowlist": if fetch.hosts.is_empty() { &any } else { &fetch.hosts },
             "blocked_ip_ranges": [
                 "127.0.0.0/8 (localhost)",
                 "10.0.0.0/8 (private)",
@@ -98,21 +99,21 @@ pub(super) async fn limits(
                 "169.254.0.0/16 (link-local / AWS metadata)",
                 "224.0.0.0/4 (multicast)",
             ],
-            "max_fetch_bytes": 0,
-            "max_fetch_mb": 0.0,
-            "fetch_timeout_seconds": 0.0,
-            "allowed_content_types": [],
+            "max_fetch_bytes": fetch.max_bytes,
+            "max_fetch_mb": fetch.max_bytes as f64 / MIB,
+            "fetch_timeout_seconds": fetch.timeout.as_secs_f64(),
+            "allowed_content_types": ["text/*", "application/json"],
         },
         "file_access": {
-            "enabled": false,
-            "allowed_base_directories": [],
+            "enabled": !fetch.folders.is_empty(),
+            "allowed_base_directories": fetch.folders,
             "symlinks_blocked": true,
-            "max_file_bytes": 0,
-            "max_file_mb": 0.0,
+            "max_file_bytes": fetch.max_file_bytes,
+            "max_file_mb": fetch.max_file_bytes as f64 / MIB,
         },
         "request_limits": {
             "max_request_body_bytes": bytes,
-            "max_request_body_mb": bytes as f64 / f64::from(1 << 20),
+            "max_request_body_mb": bytes as f64 / MIB,
             "enforced_for": ["Content-Length header", "chunked transfers"],
         },
     })))

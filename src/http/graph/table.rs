@@ -254,6 +254,60 @@ pub static ROUTES: &[Route] = &[
         )
     },
     Route {
+        body: Some("PatternCreate"),
+        ..data(
+            Verb::Post,
+            "/triggers",
+            "Register a pattern that nodes listen for",
+            "Triggers",
+            Access::Write,
+            "PatternRegistered",
+        )
+    },
+    Route {
+        query: &[TENANT],
+        ..data(Verb::Get, "/triggers", "List the patterns", "Triggers", Access::Read, "PatternList")
+    },
+    Route {
+        query: &[TENANT],
+        ..data(
+            Verb::Delete,
+            "/triggers/{name}",
+            "Remove a pattern",
+            "Triggers",
+            Access::Write,
+            "PatternDeleted",
+        )
+    },
+    Route {
+        body: Some("RefreshRequest"),
+        group: Some(Group::AdminRefresh),
+        answer: Answer::Json("RefreshAnswer"),
+        ..admin(Verb::Post, "/admin/refresh", "Embed nodes again: some, or all that are due")
+    },
+    Route {
+        query: &[
+            optional(
+                "types",
+                "string",
+                "Of drift_spike, trigger_storm and scheduler_lag, separated by commas; default all",
+            ),
+            optional("lookback_hours", "integer", "Hours looked at, 1 to 8784; default 24"),
+            optional("drift_spike_threshold", "number", "Times the mean drift; default 2"),
+            optional("trigger_storm_threshold", "integer", "Events above which; default 50"),
+            optional("scheduler_lag_multiplier", "number", "Times the interval; default 2"),
+            TENANT,
+        ],
+        ..data(
+            Verb::Get,
+            "/admin/anomalies",
+            "Find nodes that behave oddly",
+            "Administration",
+            Access::Read,
+            "Anomalies",
+        )
+    },
+    Route {
         query: &[optional(
             "tenant_id",
             "string",
@@ -393,6 +447,11 @@ pub static ROUTES: &[Route] = &[
     Route {
         query: &[Parameter { name: "q", kind: "string", required: true, about: "A question" }],
         ..open("/debug/intent", "Show how a question is understood", JSON_ANY)
+    },
+    Route {
+        query: &[TENANT],
+        answer: Answer::Json("MetricsSummary"),
+        ..admin(Verb::Get, "/_admin/metrics_summary", "Say when the scheduler ran")
     },
     Route {
         access: Some(Access::Any),

@@ -11,6 +11,8 @@ pub mod policy;
 pub mod query;
 pub mod queues;
 pub mod search;
+pub mod trigger;
+pub mod upkeep;
 
 use crate::http::validate::{At, Checked};
 

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounterVec};
 
+use super::bounded::Bounded;
 use super::register::Register;
 
 /// Node refreshes and their schedule.
 pub struct RefreshMetrics {
     last_refresh: GaugeVec,
+    classes: Bounded,
     latency: HistogramVec,
     nodes: IntCounterVec,
     cycle_nodes: Histogram,
@@ -72,7 +74,8 @@ impl RefreshMetrics {
             latency.with_label_values(&[result.as_str()]);
             nodes.with_label_values(&[result.as_str()]);
         }
-        Ok(Self { last_refresh, latency, nodes, cycle_nodes, runs, inter_run })
+        let classes = Bounded::default();
+        Ok(Self { last_refresh, classes, latency, nodes, cycle_nodes, runs, inter_run })
     }
 
     /// A node was refreshed, or kept its old embedding.
@@ -81,8 +84,12 @@ impl RefreshMetrics {
         self.nodes.with_label_values(&[result.as_str()]).inc();
     }
 
-    /// A node of `class` was refreshed at this unix time.
+    /// A node of `class` was refreshed at this unix time. Classes of tenants beyond the first
+    /// thousand have no gauge.
     pub fn class_refreshed(&self, class: &str, tenant: &str, unix_seconds: f64) {
+        if !self.classes.shows(&format!("{tenant}\0{class}")) {
+            return;
+        }
         self.last_refresh.with_label_values(&[class, tenant]).set(unix_seconds);
     }
 

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use prometheus::{HistogramVec, IntCounterVec};
 
+use super::bounded::{Bounded, OTHER};
 use super::register::Register;
 
 /// Triggers.
 pub struct TriggerMetrics {
     fired: IntCounterVec,
     latency: HistogramVec,
+    patterns: Bounded,
 }
 
 /// Which nodes a run looks at.
@@ -37,11 +39,12 @@ impl TriggerMetrics {
         for mode in [TriggerMode::Full, TriggerMode::Targeted] {
             latency.with_label_values(&[mode.as_str()]);
         }
-        Ok(Self { fired, latency })
+        Ok(Self { fired, latency, patterns: Bounded::default() })
     }
 
-    /// A trigger fired.
+    /// A trigger fired. Patterns beyond the first thousand are counted together.
     pub fn fired(&self, pattern: &str, mode: TriggerMode) {
+        let pattern = if self.patterns.shows(pattern) { pattern } else { OTHER };
         self.fired.with_label_values(&[pattern, mode.as_str()]).inc();
     }
 

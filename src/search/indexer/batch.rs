@@ -26,8 +26,8 @@ impl Batch {
     /// are given, each with its vector if it has one.
     pub(super) fn node(
         &mut self,
-        tenant: &TenantId,
-        id: NodeId,
+        tx: &ReadTx,
+        (tenant, id): (&TenantId, NodeId),
         record: Option<NodeRecord>,
         vectors: Vec<InSlot>,
         text: bool,
@@ -57,7 +57,8 @@ impl Batch {
         if text {
             self.text.push(match live {
                 Some(record) => {
-                    TextOp::Put(document(&Node::from_record(tenant.clone(), id, record)?))
+                    let node = Node::from_record(tenant.clone(), id, record)?.with_text(tx)?;
+                    TextOp::Put(document(&node))
                 }
                 None => TextOp::Remove { id: id.as_u128() },
             });
@@ -106,7 +107,7 @@ pub(super) fn gather(
         let key = (tenant.clone(), id);
         let record = tx.get(&NODES, &key)?;
         let vectors = if vectors { slots(tx, &key)? } else { Vec::new() };
-        batch.node(&tenant, id, record, vectors, text)?;
+        batch.node(tx, (&tenant, id), record, vectors, text)?;
     }
     Ok(batch)
 }

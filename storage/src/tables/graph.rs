@@ -67,6 +67,23 @@ pub const COUNTS: Table<(TenantId, String), u64> = Table::new("graph.counts");
 /// (name) -> how far a sweep is that goes over all nodes. A handful of rows.
 pub const SWEEPS: Table<(String,), SweepRecord> = Table::new("graph.sweeps");
 
+/// (tenant, name) -> pattern. What nodes listen for, by name.
+pub const PATTERNS: Table<(TenantId, String), PatternRecord> = Table::new("graph.patterns");
+
+/// (tenant, pattern, node). The nodes that listen for a pattern, whether there is one of that name
+/// or not. A row for every trigger of a node that is not deleted.
+pub const LISTENERS: Table<(TenantId, String, NodeId), ()> = Table::new("graph.listeners");
+
+/// (tenant, node, pattern) -> what it fired for last.
+pub const FIRED: Table<(TenantId, NodeId, String), FiredRecord> = Table::new("graph.fired");
+
+/// (due, tenant, node). Nodes in the order in which they are to be refreshed, of all tenants: the
+/// scheduler reads its beginning and nothing else.
+pub const DUE: Table<(UnixMicros, TenantId, NodeId), ()> = Table::new("graph.due");
+
+/// (tenant, node) -> when it is to be refreshed. Leads to its row in [`DUE`].
+pub const DUE_OF: Table<(TenantId, NodeId), DueRecord> = Table::new("graph.due_of");
+
 pub(crate) const TABLES: &[TableInfo] = &[
     TableInfo::of(&TENANTS),
     TableInfo::of(&NODES),
@@ -85,6 +102,11 @@ pub(crate) const TABLES: &[TableInfo] = &[
     TableInfo::of(&VERSIONS),
     TableInfo::of(&COUNTS),
     TableInfo::of(&SWEEPS),
+    TableInfo::of(&PATTERNS),
+    TableInfo::of(&LISTENERS),
+    TableInfo::of(&FIRED),
+    TableInfo::of(&DUE),
+    TableInfo::of(&DUE_OF),
 ];
 
 /// A tenant that has written something.
@@ -358,6 +380,56 @@ pub struct SweepRecord {
 }
 
 impl Record for SweepRecord {
+    const FORMAT: u8 = 1;
+}
+
+/// Something that nodes listen for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PatternRecord {
+    /// A text that is an example of it.
+    pub example_text: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Counts the changes of `example_text`, over all patterns that had this name.
+    pub revision: u64,
+    /// The model that made the vector.
+    pub model: String,
+    /// The vector of `example_text`.
+    #[serde(with = "floats")]
+    pub values: Vec<f32>,
+    /// When it was first registered.
+    pub created_at: UnixMicros,
+    /// When it was last registered.
+    pub updated_at: UnixMicros,
+}
+
+impl Record for PatternRecord {
+    const FORMAT: u8 = 1;
+}
+
+/// What a pattern last fired for at a node: it does so once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FiredRecord {
+    /// SHA-256 of the node's text.
+    pub text_sha256: [u8; 32],
+    /// The pattern's [`revision`](PatternRecord::revision).
+    pub revision: u64,
+}
+
+impl Record for FiredRecord {
+    const FORMAT: u8 = 1;
+}
+
+/// When a node is to be refreshed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DueRecord {
+    /// The instant.
+    pub at: UnixMicros,
+    /// Refreshes in a row that failed.
+    pub failures: u32,
+}
+
+impl Record for DueRecord {
     const FORMAT: u8 = 1;
 }
 

@@ -16,6 +16,7 @@ const ARCHIVE: &str = "activekg_20200101_000000.tar.zst";
 fn guarded() -> Vec<(Request, &'static str)> {
     let query = json!({ "query": "x" });
     let question = json!({ "question": "x" });
+    let pattern = json!({ "name": "x", "example_text": "x" });
     let edge = json!({ "src": NOBODY, "dst": NOBODY, "rel": "R" });
     vec![
         (Request::get("/nodes"), "search:read"),
@@ -33,6 +34,12 @@ fn guarded() -> Vec<(Request, &'static str)> {
         (Request::delete(format!("/nodes/{NOBODY}")), "kg:write"),
         (Request::new("POST", format!("/nodes/{NOBODY}/refresh")), "kg:write"),
         (Request::post("/edges", &edge), "kg:write"),
+        (Request::get("/triggers"), "search:read"),
+        (Request::post("/triggers", &pattern), "kg:write"),
+        (Request::delete("/triggers/x"), "kg:write"),
+        (Request::get("/admin/anomalies"), "search:read"),
+        (Request::new("POST", "/admin/refresh"), "admin:refresh"),
+        (Request::get("/_admin/metrics_summary"), "admin:refresh"),
         (Request::get("/admin/embedding/status"), "admin:refresh"),
         (Request::post("/admin/embedding/requeue", &json!({})), "admin:refresh"),
         (Request::get("/debug/dbinfo"), "admin:refresh"),
@@ -105,6 +112,7 @@ fn every_route_of_the_description_is_guarded_or_open() {
             let path = request.target.split('?').next().unwrap_or_default();
             let path = path.replace(NOBODY, "{id}").replace(ARCHIVE, "{name}");
             let path = path.replace("/queues/embedding", "/queues/{queue}");
+            let path = path.replace("/triggers/x", "/triggers/{name}");
             format!("{} {path}", request.method)
         })
         .chain(

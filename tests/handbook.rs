@@ -1,0 +1,49 @@
+//! The examples of the handbook, run as they stand.
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use crate::common::Server;
+
+/// The address in the examples.
+const SHOWN: &str = "localhost:8000";
+
+/// What the shell blocks of a page hold, one after the other.
+fn blocks(page: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        if line == "```sh" {
+            let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+            blocks.push(block.join("\n"));
+        }
+    }
+    blocks
+}
+
+/// A script that ends at the first request that is no success, and says which block it is in.
+fn script(page: &str, addr: &str) -> String {
+    let mut script = "set -euo pipefail\ncurl() { command curl --fail-with-body \"$@\"; }\n".to_owned();
+    for (n, block) in blocks(page).iter().enumerate() {
+        let block = block.replace(SHOWN, addr);
+        let _ = writeln!(script, "echo; echo \"block {}\" >&2\n{block}", n + 1);
+    }
+    script
+}
+
+#[test]
+fn the_examples_of_the_api_page_work() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        println!("skipped: curl is not installed");
+        return;
+    }
+    let page = include_str!("../docs/api.md");
+    assert!(blocks(page).len() >= 10, "the page has examples");
+    let server = Server::start(&[]);
+    let script = script(page, &server.addr().to_string());
+    let ran = Command::new("bash").args(["-c", &script]).output().expect("run bash");
+    let (said, failed) =
+        (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{failed}\n{said}");
+    assert!(said.contains("trigger_fired") || said.contains("\"events\""), "{said}");
+}
