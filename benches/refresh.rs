@@ -16,9 +16,7 @@ use activekg::embedding::Windows;
 use activekg::graph::{FreeSpace, Graph, Settings};
 use activekg_storage::ids::{NodeId, TenantId};
 use activekg_storage::tables::Json;
-use activekg_storage::tables::graph::{
-    DUE, DUE_OF, DueRecord, EmbeddingStatus, NODES, NodeRecord,
-};
+use activekg_storage::tables::graph::{DUE, DUE_OF, DueRecord, EmbeddingStatus, NODES, NodeRecord};
 use activekg_storage::time::{ManualClock, UnixMicros};
 use activekg_storage::{Readable, Scan, StorageError, Store, StoreOptions};
 use serde_json::json;
@@ -106,9 +104,11 @@ async fn fill(store: &Store, nodes: u64, due: u64) -> Result<(), StorageError> {
                 let key = (tenant.clone(), NodeId::from_u128(u128::from(n)));
                 // A fixed sequence that jumps about: the order of the ids is not that of the times.
                 let within = (n.wrapping_mul(2_654_435_761) % 3_600_000_000) as i64;
-                let is_due = n % (nodes / due.max(1)).max(1) == 0 && n / (nodes / due.max(1)).max(1) < due;
+                let is_due =
+                    n % (nodes / due.max(1)).max(1) == 0 && n / (nodes / due.max(1)).max(1) < due;
                 let refreshed = NOW.get() - if is_due { HOUR + within } else { within };
-                let at = UnixMicros(if is_due { refreshed + HOUR } else { NOW.get() + HOUR - within });
+                let at =
+                    UnixMicros(if is_due { refreshed + HOUR } else { NOW.get() + HOUR - within });
                 tx.put(&NODES, &key, &record(n, UnixMicros(refreshed)))?;
                 tx.put(&DUE, &(at, key.0.clone(), key.1), &())?;
                 tx.put(&DUE_OF, &key, &DueRecord { at, failures: 0 })?;

@@ -12,6 +12,7 @@ use crate::ask::Ask;
 use crate::auth::Authenticator;
 use crate::backup::Backups;
 use crate::config::Config;
+use crate::documents::Intake;
 use crate::embedding::Embedder;
 use crate::graph::Graph;
 use crate::models::ModelChanges;
@@ -30,6 +31,8 @@ pub struct App {
     pub graph: Graph,
     /// The graph, for writes that are waited for.
     pub writes: Writes,
+    /// The graph, for files.
+    pub intake: Intake,
     /// Search.
     pub search: Search,
     /// Answers.

@@ -12,6 +12,7 @@ mod demo;
 mod dlq;
 mod embed;
 mod eval;
+mod extract;
 mod keys;
 mod models;
 mod queue;
@@ -89,6 +90,9 @@ enum Command {
     Keys(keys::KeysArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
+    /// Read one file on the standard input, for the server
+    #[command(hide = true)]
+    ExtractText(extract::ExtractArgs),
 }
 
 /// Runs the command line of the process.
@@ -134,6 +138,7 @@ impl Command {
             Self::Models(args) => models::run(&args),
             Self::Keys(args) => keys::run(&args),
             Self::Completions(args) => completions::run(&args),
+            Self::ExtractText(args) => extract::run(&args),
         }
     }
 }

@@ -7,6 +7,7 @@
 mod answers;
 mod auth;
 mod backup;
+mod documents;
 mod embedding;
 mod fetch;
 mod keys;
@@ -26,6 +27,7 @@ use std::time::Duration;
 pub use answers::{Ask, FastRoute, Llm, LlmService, RemoteLlm, Route};
 pub use auth::{Auth, AuthzMode, Issuer, Jwt, JwtAlgorithm, JwtKey, KeySource};
 pub use backup::{Backup, Place};
+pub use documents::Documents;
 pub use embedding::{
     Cpu, Embedding, EmbeddingProtocol, EmbeddingSource, ModelChoice, Precision, RemoteEmbedding,
 };
@@ -74,6 +76,8 @@ pub struct Config {
     pub store: Store,
     /// Backups.
     pub backup: Backup,
+    /// Files.
+    pub documents: Documents,
     /// Vectors of nodes and queries.
     pub embedding: Embedding,
     /// Retrieval.
@@ -133,6 +137,7 @@ impl Config {
             server: Server::new(&options.server, &mut notices)?,
             backup: Backup::new(&options.backup, &store.data_dir)?,
             store,
+            documents: Documents::new(&options.documents)?,
             embedding: Embedding::new(&options.embedding, &options.llm, &mut notices)?,
             search: Search::new(&options.search, &mut notices)?,
             llm: Llm::new(&options.llm, &ask, &mut notices)?,

@@ -21,6 +21,7 @@ pub mod front;
 pub mod graph;
 pub mod json;
 pub mod limits;
+pub mod multipart;
 pub mod openapi;
 pub mod pages;
 pub mod rate_limit;

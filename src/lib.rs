@@ -3,8 +3,8 @@
 //! # Architecture
 //!
 //! `main → cli → startup → { http, jobs } → areas → { storage, index, embedding, llm }`: each
-//! layer names only those to its right. The areas are [`graph`], [`search`] and [`ask`]; they
-//! know nothing of HTTP, and `storage` and `index` know nothing of each other or of this crate.
+//! layer names only those to its right. The areas are [`graph`], [`documents`], [`search`] and
+//! [`ask`]; they know nothing of HTTP, and `storage` and `index` know nothing of each other or of this crate.
 //!
 //! ```text
 //! request → http (dialect, limits, auth) → writes → graph ─┐ one transaction: record, event,
@@ -37,6 +37,7 @@ pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod connectors;
+pub mod documents;
 pub mod embedding;
 pub mod fetch;
 pub mod graph;

@@ -28,6 +28,8 @@ use crate::auth::Authenticator;
 use crate::backup::{self, Backups, Schedule};
 use crate::config::{self, Config, Distance, EmbeddingSource};
 use crate::connectors::keyring;
+use crate::documents::chunk::Chunking;
+use crate::documents::{self, Extractor, Intake};
 use crate::embedding::{Embedder, ModelInfo};
 use crate::fetch::Fetcher;
 use crate::graph::{self, FreeSpace, Graph};
@@ -248,12 +250,14 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         watch.begin().await;
         supervisor.run("jwks", move |stop| watch.clone().run(stop));
     }
+    let intake = Intake::new(extractor(&config), chunking(&config), writes.clone());
     let app = App {
         authenticator,
         keys: keys.map(Arc::new),
         config,
         graph,
         writes,
+        intake,
         search,
         ask,
         embedder,
@@ -410,6 +414,22 @@ fn metric(distance: Distance) -> Metric {
         Distance::L2 => Metric::L2,
         Distance::Ip => Metric::InnerProduct,
     }
+}
+
+fn extractor(config: &Config) -> Extractor {
+    let documents = &config.documents;
+    let limits = documents::Limits {
+        timeout: documents.extract_timeout,
+        memory_bytes: documents.extract_memory_bytes,
+        expanded_bytes: documents.extract_expanded_bytes,
+        text_bytes: documents.extract_text_bytes,
+    };
+    Extractor::new(limits, Extractor::this_program())
+}
+
+fn chunking(config: &Config) -> Chunking {
+    let config::Documents { chunk_max_chars, chunk_overlap_chars, .. } = config.documents;
+    Chunking { max_chars: chunk_max_chars, overlap_chars: chunk_overlap_chars }
 }
 
 fn graph_settings(config: &Config) -> crate::graph::Settings {

@@ -11,7 +11,8 @@ use activekg_storage::ids::{JobId, NodeId};
 use activekg_storage::time::UnixMicros;
 
 use crate::graph::{
-    Created, Embedded, Error, Graph, NewNode, Node, NodeChanges, NodeOutcome, View, Work,
+    Created, Embedded, Error, Graph, NewDocument, NewNode, Node, NodeChanges, NodeOutcome, Taken,
+    View, Work,
 };
 use crate::jobs::{Settlements, queue_due};
 use crate::search::Freshness;
@@ -121,6 +122,21 @@ impl Writes {
         let (_, job, seq) = self.graph.update(view, id, to).await?;
         self.wait(job.into_iter().collect(), seq).await;
         self.graph.node(view, id).await
+    }
+
+    /// Takes in documents, and waits for all.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Graph::take_in`].
+    pub async fn take_in(
+        &self,
+        documents: Vec<NewDocument>,
+    ) -> Result<Vec<Result<Taken, Error>>, Error> {
+        let (outcomes, seq) = self.graph.take_in(documents).await?;
+        let jobs = outcomes.iter().flatten().flat_map(|taken| taken.jobs.clone()).collect();
+        self.wait(jobs, seq).await;
+        Ok(outcomes)
     }
 
     /// Embeds a node again.

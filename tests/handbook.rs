@@ -23,7 +23,8 @@ fn blocks(page: &str) -> Vec<String> {
 
 /// A script that ends at the first request that is no success, and says which block it is in.
 fn script(page: &str, addr: &str) -> String {
-    let mut script = "set -euo pipefail\ncurl() { command curl --fail-with-body \"$@\"; }\n".to_owned();
+    let mut script =
+        "set -euo pipefail\ncurl() { command curl --fail-with-body \"$@\"; }\n".to_owned();
     for (n, block) in blocks(page).iter().enumerate() {
         let block = block.replace(SHOWN, addr);
         let _ = writeln!(script, "echo; echo \"block {}\" >&2\n{block}", n + 1);

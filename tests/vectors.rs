@@ -46,6 +46,7 @@ areas![
     ask_cosine,
     ask_off,
     ratelimit,
+    upload,
 ];
 
 /// The file of an area. A keyword cannot name a test, so that one has a line below its name.

@@ -7,6 +7,7 @@
 mod access;
 mod answers;
 mod backup;
+mod documents;
 mod fetch;
 mod keys;
 mod model;
@@ -18,6 +19,7 @@ mod triggers;
 pub use access::{AuthOptions, LimitOptions};
 pub use answers::{AskOptions, LlmOptions};
 pub use backup::BackupOptions;
+pub use documents::DocumentOptions;
 pub use fetch::FetchOptions;
 pub use keys::{KeyOptions, NumberedKey};
 pub use model::ModelOptions;
@@ -49,6 +51,9 @@ pub struct Options {
     /// Sizes, rates, browsers.
     #[command(flatten)]
     pub limits: LimitOptions,
+    /// Files.
+    #[command(flatten)]
+    pub documents: DocumentOptions,
     /// Vectors of nodes and queries.
     #[command(flatten)]
     pub embedding: EmbeddingOptions,

@@ -167,11 +167,20 @@ async fn only_text_of_a_limited_length_is_taken() {
         "/announced" => text("123456789012").header("content-length", "12"),
         "/broken" => Reply::pieces(200, "text/plain", ["1234"], End::Broken),
         "/slow" => Reply::pieces(200, "text/plain", ["1234"], End::Never),
+        "/page" => Reply::pieces(
+            200,
+            "text/html; charset=iso-8859-1",
+            [&b"<title>Caf\xe9</title><script>x</script><p>Seal"[..]],
+            End::Whole,
+        ),
         "/gone" => Reply::pieces(404, "text/plain", ["no"], End::Whole),
         _ => text("x"),
     });
     let stub = stub.await;
     let timeout = Duration::from_millis(500);
+    let page = fetcher(&open(), Names::default());
+    let found = page.text(&format!("http://{}/page", stub.addr())).await.unwrap();
+    assert_eq!(found.split_whitespace().collect::<Vec<_>>(), ["Café", "Seal"]);
     let fetcher = fetcher(&config::Fetch { max_bytes: 10, timeout, ..open() }, Names::default());
     let at = |path: &str| format!("http://{}{path}", stub.addr());
     assert!(refusal(&fetcher, &at("/pdf")).await.ends_with("neither text nor JSON"));

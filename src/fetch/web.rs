@@ -11,6 +11,7 @@ use reqwest::{Client, Response, Url, redirect};
 use tokio::time::timeout;
 
 use super::{FetchError, is_public};
+use crate::documents::page_text;
 use crate::names::{Checked, Lookup, Objection};
 use crate::{config, tls};
 
@@ -117,6 +118,7 @@ impl Web {
     async fn read(&self, response: Response) -> Result<String, FetchError> {
         let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let kind = kind.unwrap_or_default().to_ascii_lowercase();
+        let is_page = kind.starts_with("text/html");
         if !kind.starts_with("text/") && !kind.starts_with("application/json") {
             return Err(FetchError::refused("what it leads to is neither text nor JSON"));
         }
@@ -133,6 +135,13 @@ impl Web {
             if body.len() == most {
                 break;
             }
+        }
+        if is_page {
+            let read = tokio::task::spawn_blocking(move || page_text(&body, &kind)).await;
+            // A page without words is one without text, as an empty file is.
+            return Ok(read
+                .map_err(|_| FetchError::failed("the process stops"))?
+                .unwrap_or_default());
         }
         Ok(String::from_utf8_lossy(&body).into_owned())
     }

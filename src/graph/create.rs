@@ -5,10 +5,10 @@ use activekg_storage::tables::graph::{EXTERNAL_IDS, EmbeddingStatus, note_tenant
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{Change, ChangeKind, Readable, Seq, WriteTx};
 
-use super::{Error, Graph, Node, Object, Settings, Trigger, embedded, row};
+use super::{Error, Graph, Node, Object, Trigger, embedded, row};
 
 /// Error text of nodes that nobody asked to embed.
-const AUTO_EMBED_OFF: &str = "auto_embed_disabled";
+pub(super) const AUTO_EMBED_OFF: &str = "auto_embed_disabled";
 
 /// A node to be written.
 #[derive(Debug, Clone)]
@@ -72,7 +72,8 @@ impl Graph {
     ) -> Result<(Vec<NodeOutcome>, Seq), Error> {
         let now = self.clock.now();
         self.space.check(now)?;
-        let nodes: Vec<Node> = new.into_iter().map(|new| self.made(new, now)).collect();
+        let made = |new| self.made(NodeId::at(now), new, now);
+        let nodes: Vec<Node> = new.into_iter().map(made).collect();
         let jobs: Vec<JobId> = nodes.iter().map(|_| JobId::at(now)).collect();
         let settings = self.settings.clone();
         let committed = self
@@ -83,7 +84,8 @@ impl Graph {
                 }
                 let mut outcomes = Vec::with_capacity(nodes.len());
                 for (node, job) in nodes.iter().zip(&jobs) {
-                    let outcome = insert(tx, node, *job, &settings, now);
+                    let job = settings.auto_embed.then_some(*job);
+                    let outcome = insert(tx, node, job, now);
                     match outcome {
                         Err(error @ Error::Storage(_)) => return Err(error),
                         Err(error) => {
@@ -101,8 +103,8 @@ impl Graph {
         Ok((committed.value, committed.seq))
     }
 
-    /// The node that `new` becomes.
-    fn made(&self, new: NewNode, now: UnixMicros) -> Node {
+    /// The node that `new` becomes, with this id.
+    pub(super) fn made(&self, id: NodeId, new: NewNode, now: UnixMicros) -> Node {
         let NewNode { tenant, classes, props, payload_ref, metadata, refresh_policy, triggers } =
             new;
         let (status, error) = if self.settings.auto_embed {
@@ -111,7 +113,7 @@ impl Graph {
             (EmbeddingStatus::Skipped, Some(AUTO_EMBED_OFF.to_owned()))
         };
         let mut node = Node {
-            id: NodeId::at(now),
+            id,
             tenant,
             classes,
             props,
@@ -138,12 +140,12 @@ impl Graph {
     }
 }
 
-/// Writes one node with its names, counters, change and job; checks before it writes.
-fn insert(
+/// Writes one node with its names, counters, change and job, if it is to have one; checks before it
+/// writes.
+pub(super) fn insert(
     tx: &mut WriteTx<'_>,
     node: &Node,
-    job: JobId,
-    settings: &Settings,
+    job: Option<JobId>,
     now: UnixMicros,
 ) -> Result<Created, Error> {
     let tenant = node.tenant.clone();
@@ -158,10 +160,11 @@ fn insert(
     row::write(tx, &(tenant.clone(), node.id), None, &record)?;
     note_tenant(tx, &tenant, now)?;
     tx.log(Change { at: now, tenant: tenant.clone(), kind: ChangeKind::NodeText(node.id) })?;
-    let job = if settings.auto_embed {
-        Some(embedded::enqueue(tx, &tenant, node.id, embedded::Work::automatic(job), now)?)
-    } else {
-        None
+    let job = match job {
+        Some(job) => {
+            Some(embedded::enqueue(tx, &tenant, node.id, embedded::Work::automatic(job), now)?)
+        }
+        None => None,
     };
     Ok(Created { id: node.id, tenant, status: node.embedding_status, job })
 }

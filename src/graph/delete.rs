@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use activekg_storage::changes::{Change, ChangeKind};
-use activekg_storage::ids::NodeId;
+use activekg_storage::ids::{NodeId, TenantId};
 use activekg_storage::tables::graph::{
     EVENTS, EXTERNAL_IDS, FIRED, HISTORY, NODE_EVENTS, NODES, TEXTS, VERSIONS,
 };
@@ -72,22 +72,30 @@ impl Graph {
         let now = self.clock.now();
         let tenant = view.tenant().clone();
         self.store
-            .make_room(move |tx| -> Result<(), Error> {
-                let before = tx.get(&NODES, &(tenant.clone(), id))?.ok_or(Error::NodeNotFound)?;
-                let node = Node::from_record(tenant.clone(), id, before.clone())?;
-                erase(tx, &node)?;
-                row::remove(tx, &(tenant.clone(), id), &before)?;
-                queue::remove_by_key(tx, &QUEUE, &tenant, &id.to_string())?;
-                tx.log(Change {
-                    at: now,
-                    tenant: tenant.clone(),
-                    kind: ChangeKind::NodeRemoved(id),
-                })?;
-                Ok(())
-            })
+            .make_room(move |tx| -> Result<(), Error> { purge(tx, &tenant, id, now) })
             .await?;
         Ok(())
     }
+}
+
+/// Removes a node with everything that belongs to it.
+///
+/// # Errors
+///
+/// [`Error::NodeNotFound`], the store's own.
+pub(super) fn purge(
+    tx: &mut WriteTx<'_>,
+    tenant: &TenantId,
+    id: NodeId,
+    now: UnixMicros,
+) -> Result<(), Error> {
+    let before = tx.get(&NODES, &(tenant.clone(), id))?.ok_or(Error::NodeNotFound)?;
+    let node = Node::from_record(tenant.clone(), id, before.clone())?;
+    erase(tx, &node)?;
+    row::remove(tx, &(tenant.clone(), id), &before)?;
+    queue::remove_by_key(tx, &QUEUE, tenant, &id.to_string())?;
+    tx.log(Change { at: now, tenant: tenant.clone(), kind: ChangeKind::NodeRemoved(id) })?;
+    Ok(())
 }
 
 /// Removes every row that belongs to the node, but for its own.

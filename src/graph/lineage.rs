@@ -11,7 +11,7 @@ use super::node::{Object, object};
 use super::{Error, Graph, View, read};
 
 /// The relation that lineage follows.
-const DERIVED_FROM: &str = "DERIVED_FROM";
+pub(super) const DERIVED_FROM: &str = "DERIVED_FROM";
 /// The deepest walk.
 pub const MAX_DEPTH: u32 = 50;
 /// The most ancestors one walk returns.

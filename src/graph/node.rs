@@ -43,7 +43,7 @@ pub struct Node {
     pub refresh_policy: Object,
     /// Patterns it listens to.
     pub triggers: Vec<Trigger>,
-    /// Counts the PUTs, from 1.
+    /// Counts what replaced its content, PUTs and documents taken in again, from 1.
     pub version: u32,
     /// Where its embedding stands.
     pub embedding_status: EmbeddingStatus,

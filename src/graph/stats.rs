@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use activekg_storage::Readable;
-use activekg_storage::ids::NodeId;
+use activekg_storage::ids::{NodeId, TenantId};
 use activekg_storage::queue::{self, Depths};
-use activekg_storage::tables::graph::count;
+use activekg_storage::tables::graph::{count, tenants};
 use activekg_storage::time::UnixMicros;
 
 use super::embedded::QUEUE;
@@ -26,7 +26,7 @@ pub struct StatusCounts {
     pub queue: Depths,
     /// Age of the oldest job that is not done, of all tenants.
     pub oldest: Option<Duration>,
-    /// Jobs of this tenant that are not done.
+    /// Jobs that are not done, of the tenant or of all.
     pub pending: u64,
 }
 
@@ -63,24 +63,31 @@ pub struct SanityStats {
 }
 
 impl Graph {
-    /// Where the tenant's embeddings stand.
+    /// Where the embeddings of a tenant stand, or of all.
     ///
     /// # Errors
     ///
     /// The store's own.
-    pub async fn status_counts(&self, view: &View) -> Result<StatusCounts, Error> {
-        let tenant = view.tenant().clone();
+    pub async fn status_counts(&self, tenant: Option<TenantId>) -> Result<StatusCounts, Error> {
         let now = self.clock.now();
         self.reading(move |tx| {
+            let counted = match &tenant {
+                Some(tenant) => vec![tenant.clone()],
+                None => tenants(tx)?,
+            };
             let mut statuses = Vec::new();
             for (_, name, counter) in counts::STATUSES {
-                let n = count(tx, &tenant, counter)?;
+                let of = |tenant| count(tx, tenant, counter);
+                let n = counted.iter().map(of).sum::<Result<u64, _>>()?;
                 if n > 0 {
                     statuses.push((name, n));
                 }
             }
             let queue = queue::stats(tx, &QUEUE, now)?;
-            let pending = queue::tenant_pending(tx, &QUEUE, &tenant)?;
+            let pending = match &tenant {
+                Some(tenant) => queue::tenant_pending(tx, &QUEUE, tenant)?,
+                None => queue::pending(tx, &QUEUE)?,
+            };
             let oldest = queue.oldest.map(|oldest| now.since(oldest));
             Ok(StatusCounts { statuses, queue: queue.depths, oldest, pending })
         })

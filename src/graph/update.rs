@@ -139,7 +139,7 @@ fn apply(node: &mut Node, changes: NodeChanges) {
 }
 
 /// Carries over what the embedding stamped into the props: it still holds for the same text.
-fn keep_stamps(old: &Node, new: &mut Node) {
+pub(super) fn keep_stamps(old: &Node, new: &mut Node) {
     for key in STAMPS {
         if let (Some(value), false) = (old.props.get(key), new.props.contains_key(key)) {
             new.props.insert(key.to_owned(), value.clone());
@@ -148,12 +148,12 @@ fn keep_stamps(old: &Node, new: &mut Node) {
 }
 
 /// What decides the text that is embedded.
-fn source(node: &Node, prefix: bool) -> (Option<&str>, String) {
+pub(super) fn source(node: &Node, prefix: bool) -> (Option<&str>, String) {
     (node.payload_ref.as_deref(), text::to_embed(node, node.text(), prefix))
 }
 
 /// Moves the node's external id, if it has another one now.
-fn rename(tx: &mut WriteTx<'_>, old: &Node, new: &Node) -> Result<(), Error> {
+pub(super) fn rename(tx: &mut WriteTx<'_>, old: &Node, new: &Node) -> Result<(), Error> {
     if old.external_id() == new.external_id() {
         return Ok(());
     }

@@ -16,6 +16,7 @@ mod service;
 pub mod table;
 mod triggers;
 mod upkeep;
+mod upload;
 pub mod wire;
 
 use std::time::Duration;
@@ -69,6 +70,7 @@ pub fn router(app: App) -> Router {
         .route("/events", get(edges::events))
         .route("/triggers", post(triggers::register).get(triggers::list))
         .route("/triggers/{name}", delete(triggers::delete))
+        .route("/upload", post(upload::upload))
         .route("/search", post(search::search))
         .route("/ask", post(ask::ask))
         .route("/ask/stream", post(ask::ask_stream))

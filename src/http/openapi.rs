@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 use super::rate_limit::Group;
 use super::routes::{Answer, Parameter, Route};
 
+/// Bodies that are forms, because they hold files. All others are JSON.
+const FORMS: [&str; 1] = ["UploadForm"];
+
 /// The OpenAPI 3.1 document of `routes`. `schemas` is a JSON object of the schemas that routes
 /// name.
 ///
@@ -57,8 +60,11 @@ fn operation(route: &Route) -> Value {
         operation["parameters"] = parameters.into();
     }
     if let Some(schema) = body {
-        operation["requestBody"] =
-            json!({ "required": true, "content": content(&Answer::Json(schema)) });
+        let mut content = content(&Answer::Json(schema));
+        if FORMS.contains(schema) {
+            content = json!({ "multipart/form-data": content["application/json"] });
+        }
+        operation["requestBody"] = json!({ "required": true, "content": content });
     }
     operation["responses"] = responses(answer, access.is_some(), *group, absent, checked);
     if access.is_some() {

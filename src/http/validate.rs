@@ -106,6 +106,15 @@ impl<'a> At<'a> {
         Self { value, loc: Loc { up: None, step: Step::Key("query") } }
     }
 
+    /// Applies a rule to what this value stands for, at its place.
+    ///
+    /// # Errors
+    ///
+    /// Those of the rule.
+    pub fn instead<T>(&self, meant: &Value, rule: impl FnOnce(At<'_>) -> Checked<T>) -> Checked<T> {
+        rule(At { value: meant, loc: self.loc })
+    }
+
     /// A fault of this value.
     pub fn item(&self, kind: &'static str, message: impl Into<String>) -> Item {
         Item::new(kind, self.loc.steps(), message, self.value.clone())

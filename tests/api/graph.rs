@@ -16,6 +16,7 @@ mod search;
 mod service;
 mod tenants;
 mod triggers;
+mod upload;
 
 use serde_json::{Value, json};
 

@@ -1,6 +1,7 @@
 //! What the black-box tests share: the real program under test, a client that can also misbehave,
 //! JSON that keeps big integers apart, tokens.
 
+pub(crate) mod form;
 pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod models;
@@ -8,6 +9,7 @@ pub(crate) mod page;
 pub(crate) mod server;
 pub(crate) mod token;
 
+pub(crate) use form::Form;
 pub(crate) use http::{Answer, Request};
 pub(crate) use models::{DIM, Models};
 pub(crate) use server::{Options, Server};

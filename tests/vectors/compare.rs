@@ -19,6 +19,7 @@ const ADDED: &[&str] = &[
     "leased",
     "oldest_age_seconds",
     "pending",
+    "reason",
 ];
 
 /// Objects whose members have no order, and to which nothing is added.

@@ -91,7 +91,9 @@ impl Deviation {
     /// The answer that is expected where `recorded` was the answer before.
     pub(super) fn instead(&self, recorded: &Expected) -> Expected {
         if self.later.is_some() {
+            let times = |statuses: &BTreeMap<String, usize>| statuses.values().sum();
             return Expected {
+                statuses: recorded.statuses.as_ref().map(|s| [("404".to_owned(), times(s))].into()),
                 status: Some(404),
                 headers: headers("application/json"),
                 json: Some(json!({ "detail": "Not Found" })),
@@ -118,6 +120,9 @@ impl Deviation {
         changed.status = row.status.or(changed.status);
         changed.headers.extend(row.headers);
         changed.approx.extend(row.approx);
+        changed.statuses = row.statuses.or(changed.statuses);
+        changed.examples.extend(row.examples);
+        changed.frames = row.frames.or(changed.frames);
         for (pointer, value) in &self.change {
             let body = changed.json.as_mut().or(changed.shape.as_mut());
             let place = body.and_then(|body| body.pointer_mut(pointer));

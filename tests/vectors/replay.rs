@@ -14,7 +14,7 @@ use super::compare::{self, Context, filled, is_uuid};
 use super::deviations::Deviations;
 use super::file;
 use crate::common::models::Models;
-use crate::common::{Answer, Options, Request, Server};
+use crate::common::{Answer, Form, Options, Request, Server};
 
 const MODEL: &str = "all-MiniLM-L6-v2";
 
@@ -41,8 +41,6 @@ const WITHOUT_WORKER: &[&str] = &["asynccap"];
 /// Where the language model was when it was recorded, and what it says.
 const RECORDED_MODEL: &str = "http://127.0.0.1:59001/v1";
 const MODEL_SAYS: [&str; 4] = ["Stub ", "answer ", "with one ", "source [0]."];
-
-const BOUNDARY: &str = "a-boundary-that-no-part-contains";
 
 /// One area being replayed.
 pub(super) struct Replay {
@@ -255,35 +253,24 @@ impl Replay {
         } else if let Some(generated) = generated {
             request = request.raw(generated.text());
         } else if let Some(parts) = multipart {
-            let kind = format!("multipart/form-data; boundary={BOUNDARY}");
-            request = request.header("content-type", &kind).raw(form(parts));
+            request = form(parts).of(request);
         }
         if *chunked { request.chunked() } else { request }
     }
 }
 
-fn form(parts: &[Part]) -> Vec<u8> {
-    let mut body = Vec::new();
+fn form(parts: &[Part]) -> Form {
+    let mut form = Form::default();
     for Part { field, filename, content_type, text, base64, generated } in parts {
-        let mut head = format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{field}\"");
-        if let Some(filename) = filename {
-            head.push_str(&format!("; filename=\"{filename}\""));
-        }
-        if let Some(kind) = content_type {
-            head.push_str(&format!("\r\ncontent-type: {kind}"));
-        }
-        body.extend(head.into_bytes());
-        body.extend(b"\r\n\r\n");
-        match (text, base64, generated) {
-            (Some(text), None, None) => body.extend(text.bytes()),
+        let content = match (text, base64, generated) {
+            (Some(text), None, None) => text.clone().into_bytes(),
             (None, Some(encoded), None) => {
-                body.extend(STANDARD.decode(encoded).expect("recorded parts are valid base64"));
+                STANDARD.decode(encoded).expect("recorded parts are valid base64")
             }
-            (None, None, Some(generated)) => body.extend(generated.text().bytes()),
+            (None, None, Some(generated)) => generated.text().into_bytes(),
             _ => panic!("part {field} has not exactly one content"),
-        }
-        body.extend(b"\r\n");
+        };
+        form = form.part(field, filename.as_deref(), content_type.as_deref(), content);
     }
-    body.extend(format!("--{BOUNDARY}--\r\n").bytes());
-    body
+    form
 }

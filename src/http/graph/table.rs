@@ -223,6 +223,17 @@ pub static ROUTES: &[Route] = &[
         )
     },
     Route {
+        body: Some("UploadForm"),
+        ..data(
+            Verb::Post,
+            "/upload",
+            "Make documents of files",
+            "Nodes",
+            Access::Write,
+            "UploadAnswer",
+        )
+    },
+    Route {
         body: Some("EdgeCreate"),
         ..data(Verb::Post, "/edges", "Connect two nodes", "Edges", Access::Write, "EdgeCreated")
     },

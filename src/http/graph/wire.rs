@@ -13,6 +13,7 @@ pub mod queues;
 pub mod search;
 pub mod trigger;
 pub mod upkeep;
+pub mod upload;
 
 use crate::http::validate::{At, Checked};
 

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{NOBODY, doc};
 use crate::common::token::{JWT_ENV, SECRET, signed, token};
-use crate::common::{Options, Request, Server};
+use crate::common::{Form, Options, Request, Server};
 
 const MISSING: &str = "Missing Authorization header. JWT required for this endpoint.";
 
@@ -40,6 +40,7 @@ fn guarded() -> Vec<(Request, &'static str)> {
         (Request::get("/admin/anomalies"), "search:read"),
         (Request::new("POST", "/admin/refresh"), "admin:refresh"),
         (Request::get("/_admin/metrics_summary"), "admin:refresh"),
+        (Form::default().file("a.txt", "text/plain", "x").upload(), "kg:write"),
         (Request::get("/admin/embedding/status"), "admin:refresh"),
         (Request::post("/admin/embedding/requeue", &json!({})), "admin:refresh"),
         (Request::get("/debug/dbinfo"), "admin:refresh"),

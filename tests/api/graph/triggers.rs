@@ -85,7 +85,8 @@ fn what_fired_stays_fired_over_a_crash() {
     server.until(&queues, |answer| {
         let body = answer.expect(200);
         let mut queues = body["queues"].as_array().unwrap().iter();
-        let checks = queues.find(|queue| queue["queue"] == "triggers").expect("the queue of checks");
+        let checks =
+            queues.find(|queue| queue["queue"] == "triggers").expect("the queue of checks");
         checks["depths"]["ready"] == 0 && checks["depths"]["leased"] == 0
     });
     assert_eq!(fired(&server, &node, 1).len(), 1);
@@ -185,7 +186,8 @@ fn receiver(statuses: &'static [u16]) -> (SocketAddr, Receiver<Received>) {
             let mut body = vec![0; length];
             reader.read_exact(&mut body).expect("a body");
             let status = statuses[n.min(statuses.len() - 1)];
-            let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let answer =
+                format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
             reader.get_mut().write_all(answer.as_bytes()).expect("an answer");
             let _ = tell.send((head, String::from_utf8(body).expect("text")));
         }

@@ -158,7 +158,7 @@ impl Input for NodePut {
     }
 }
 
-fn classes(at: At<'_>) -> Checked<Vec<String>> {
+pub(super) fn classes(at: At<'_>) -> Checked<Vec<String>> {
     let classes = at.list_of(1, CLASSES_MAX, |at| at.string())?;
     if classes.iter().any(|class| class.chars().count() > CLASS_LENGTH_MAX) {
         return at.value_error("Class names must be strings under 100 characters");
