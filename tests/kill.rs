@@ -1,6 +1,6 @@
 //! The process is killed again and again while clients write, search, have nodes embedded anew,
 //! make backups and change the embedding model, and so is the compaction of what it leaves. Whatever was acknowledged is there
-//! afterwards, once, and gets embedded; an archive that was acknowledged restores.
+//! afterwards, once, and gets embedded, and what it listens for fires once; an archive that was acknowledged restores.
 //!
 //! `ACTIVEKG_TEST_KILL_ROUNDS` sets how often; 200 rounds take some minutes. Prints how long the
 //! starts after a kill took until the server was ready.
@@ -38,6 +38,12 @@ const LOADS: &[fn(&Target<'_>) -> Acknowledged] = &[
 
 /// The model that is changed to.
 const MODEL: &str = "mini";
+
+/// What every node listens for, and hears in any text.
+const PATTERN: &str = "entry";
+
+/// Nodes of which the events are looked at in the end.
+const HEARD_MAX: usize = 300;
 
 /// Backups in a round.
 const BACKUPS_MAX: usize = 3;
@@ -80,6 +86,8 @@ fn nothing_acknowledged_is_lost() {
     assert!(add.arg(source).output().unwrap().status.success());
     let mut random = Random(0x5EED);
     let mut server = options.clone().start();
+    let pattern = json!({ "name": PATTERN, "example_text": "an entry of the log book" });
+    server.post("/triggers", &pattern).expect(200);
     let names = AtomicU64::new(0);
     let mut known = Acknowledged::new();
     let archives = Mutex::default();
@@ -126,11 +134,13 @@ fn nothing_acknowledged_is_lost() {
     let status = wait_until_embedded(&server);
     check(&server, &known);
     check_whole(&server, &known, &status, names.load(Ordering::Relaxed));
+    check_fired(&server, &known);
     for way in ["switch", "roll-back"] {
         until_changed(&server, way);
         let status = wait_until_embedded(&server);
         check_whole(&server, &known, &status, names.load(Ordering::Relaxed));
     }
+    check_fired(&server, &known);
     if let Some(archive) = archives.lock().unwrap().last() {
         let verified =
             options.command(dir.path(), &["backup", "verify", archive]).output().unwrap();
@@ -314,6 +324,7 @@ fn node(name: u64) -> Value {
         "classes": ["Doc"],
         "props": { "text": text(name), "external_id": name.to_string() },
         "refresh_policy": { "drift_threshold": -1 },
+        "triggers": [{ "name": PATTERN, "threshold": -1 }],
     })
 }
 
@@ -347,6 +358,32 @@ fn wait_until_embedded(server: &Server) -> Value {
         }
         assert!(last.1.elapsed() < STANDSTILL_MAX, "embedding stands still at {}", last.0);
         thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Every node has heard its pattern, and not more often than it had other texts: being embedded
+/// again, by this model or another, is no news.
+fn check_fired(server: &Server, known: &Acknowledged) {
+    let started = Instant::now();
+    loop {
+        let queue = server.get("/admin/queues/triggers").expect(200);
+        let depths = &queue["depths"];
+        if depths["ready"] == 0 && depths["leased"] == 0 && depths["delayed"] == 0 {
+            assert_eq!(depths["dead"], 0, "{queue}");
+            break;
+        }
+        assert!(started.elapsed() < STANDSTILL_MAX, "the checks stand still at {queue}");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let mut connection = Connection::open(server.addr()).unwrap();
+    let present = known.iter().filter(|(_, text)| text.is_some()).map(|(id, _)| id);
+    for id in present.take(HEARD_MAX) {
+        let node = connection.send(&Request::get(format!("/nodes/{id}"))).unwrap().expect(200);
+        let events = format!("/events?node_id={id}&event_type=trigger_fired&limit=1000");
+        let events = connection.send(&Request::get(events)).unwrap().expect(200);
+        let (fired, versions) =
+            (events["count"].as_u64().unwrap(), node["version"].as_u64().unwrap());
+        assert!((1..=versions).contains(&fired), "{id} fired {fired} times in {versions} versions");
     }
 }
 

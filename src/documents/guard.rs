@@ -55,7 +55,13 @@ impl Extractor {
     #[must_use]
     pub fn this_program() -> Option<PathBuf> {
         let own = Path::new("/proc/self/exe");
-        if own.exists() { Some(own.to_owned()) } else { std::env::current_exe().ok() }
+        if own.exists() {
+            return Some(own.to_owned());
+        }
+        // Without /proc the command line tells, if it does so with a path.
+        let named =
+            || std::env::args_os().next().map(PathBuf::from).filter(|path| path.is_absolute());
+        std::env::current_exe().ok().or_else(named)
     }
 
     /// The bounds of each extraction.

@@ -70,19 +70,16 @@ impl Intake {
         classes: &[String],
     ) -> Result<Vec<Outcome>, graph::Error> {
         let texts = join_all(files.iter().map(|file| self.text(file))).await;
-        let mut room = self.extractor.limits().text_bytes;
-        let (mut documents, mut plan) = (Vec::new(), Vec::new());
-        for (file, text) in files.iter().zip(texts) {
-            let text = text.and_then(|text| match room.checked_sub(text.len() as u64) {
-                Some(left) => {
-                    room = left;
-                    Ok(text)
-                }
-                // The texts of one upload are written by one change, so they have one limit.
-                None => Err(refused(NoText::TooLong)),
-            });
-            plan.push(text.map(|text| documents.push(self.document(tenant, file, &text, classes))));
-        }
+        let maker = Maker {
+            tenant: tenant.clone(),
+            classes: classes.to_vec(),
+            chunking: self.chunking,
+            room: self.extractor.limits().text_bytes,
+        };
+        // Long texts take a while to be hashed and cut.
+        let made = move || maker.documents(&files, texts);
+        let made = tokio::task::spawn_blocking(made).await;
+        let (documents, plan) = made.map_err(|_| graph::Error::Interrupted)?;
         let taken =
             if documents.is_empty() { Vec::new() } else { self.writes.take_in(documents).await? };
         let mut taken = taken.into_iter();
@@ -112,14 +109,37 @@ impl Intake {
         let text = self.extractor.text(kind, charset, bytes.clone()).await;
         text.map_err(refused)
     }
+}
 
-    fn document(
-        &self,
-        tenant: &TenantId,
-        file: &File,
-        text: &str,
-        classes: &[String],
-    ) -> NewDocument {
+/// Makes documents of the files of one upload.
+struct Maker {
+    tenant: TenantId,
+    classes: Vec<String>,
+    chunking: Chunking,
+    /// Bytes of text that there is room for: all of it is written by one change.
+    room: u64,
+}
+
+impl Maker {
+    /// The documents of the files that have a text, and for every file whether it has one.
+    fn documents(
+        mut self,
+        files: &[File],
+        texts: Vec<Result<String, Outcome>>,
+    ) -> (Vec<NewDocument>, Vec<Result<(), Outcome>>) {
+        let mut documents = Vec::new();
+        let plan = files.iter().zip(texts).map(|(file, text)| -> Result<(), Outcome> {
+            let text = text?;
+            let left = self.room.checked_sub(text.len() as u64);
+            self.room = left.ok_or_else(|| refused(NoText::TooLong))?;
+            documents.push(self.document(file, &text));
+            Ok(())
+        });
+        let plan = plan.collect();
+        (documents, plan)
+    }
+
+    fn document(&self, file: &File, text: &str) -> NewDocument {
         let File { name, content_type, bytes } = file;
         let name = if name.is_empty() { UNNAMED } else { name };
         let hash = identity::sha256(text);
@@ -138,10 +158,10 @@ impl Intake {
         let unknown = ["entity_type", "role", "skills"].map(|name| (name.to_owned(), Value::Null));
         let pieces = chunks(text, self.chunking).into_iter();
         NewDocument {
-            tenant: tenant.clone(),
-            external_id: identity::of_upload(tenant, name, &hash),
+            tenant: self.tenant.clone(),
+            external_id: identity::of_upload(&self.tenant, name, &hash),
             title: name.to_owned(),
-            classes: classes.to_vec(),
+            classes: self.classes.clone(),
             props: Object::from_iter(props),
             chunk_props: Object::from_iter(unknown),
             chunks: pieces.map(|Chunk { text, chars }| NewChunk { text, chars }).collect(),

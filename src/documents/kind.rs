@@ -34,6 +34,9 @@ pub(super) const COMPOUND: &[u8] = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1";
 /// First bytes of a zip archive.
 const ZIP: &[u8] = b"PK\x03\x04";
 
+/// Bytes at the end of a package that are searched for the names of its parts.
+const DIRECTORY: usize = 128 * 1024;
+
 impl Kind {
     /// All of them, by name.
     const NAMES: [(&str, Self); 10] = [
@@ -151,8 +154,9 @@ pub(super) fn charset(content_type: &str) -> Option<&str> {
 }
 
 fn by_content(bytes: &[u8]) -> Option<Kind> {
-    // The names of a package's parts stand in it unpacked.
-    let holds = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+    // The names of a package's parts stand at its end, unpacked.
+    let end = &bytes[bytes.len().saturating_sub(DIRECTORY)..];
+    let holds = |part: &[u8]| end.windows(part.len()).any(|window| window == part);
     if bytes.starts_with(b"%PDF-") {
         Some(Kind::Pdf)
     } else if bytes.starts_with(COMPOUND) {

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::*;
 
 mod change;
+mod document;
 mod due;
 mod sweep;
 mod triggers;

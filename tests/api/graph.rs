@@ -5,6 +5,7 @@ mod ask;
 mod deleting;
 mod edges;
 mod embedding;
+mod every_route;
 mod faults;
 mod issuers;
 mod limits;

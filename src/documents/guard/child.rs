@@ -18,6 +18,9 @@ pub const COMMAND: &str = "extract-text";
 pub(super) const ENVIRONMENT: [(&str, &str); 2] =
     [("MIMALLOC_ARENA_RESERVE", "16MiB"), ("MIMALLOC_ARENA_EAGER_COMMIT", "0")];
 
+/// What a process is taken to start with where the system does not tell, in bytes.
+const UNKNOWN: u64 = 512 << 20;
+
 /// The command line that makes this program read a file.
 pub(super) fn arguments(kind: Kind, limits: &Limits) -> [String; 6] {
     let Limits { timeout, memory_bytes, expanded_bytes, text_bytes } = limits;
@@ -64,7 +67,7 @@ pub fn run(kind: &str, limits: &Limits) -> io::Result<()> {
 /// a crash.
 fn hold_in(limits: &Limits) -> io::Result<()> {
     let Limits { timeout, memory_bytes, expanded_bytes: _, text_bytes: _ } = limits;
-    let addresses = memory_bytes.saturating_add(own_addresses()?);
+    let addresses = memory_bytes.saturating_add(own_addresses().unwrap_or(UNKNOWN));
     for (resource, most) in [
         (Resource::As, addresses),
         (Resource::Cpu, timeout.max(&Duration::from_secs(1)).as_secs()),
@@ -77,10 +80,9 @@ fn hold_in(limits: &Limits) -> io::Result<()> {
 }
 
 /// Bytes of addresses that this process has now: the program itself, mostly.
-fn own_addresses() -> io::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
-    let size = size.and_then(|size| size.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    size.map(|kib| kib * 1024)
-        .ok_or_else(|| io::Error::other("the size of this process is unknown"))
+fn own_addresses() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
+    let kib: u64 = size.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }
