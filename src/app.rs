@@ -19,7 +19,7 @@ use crate::models::ModelChanges;
 use crate::observability::metrics::Metrics;
 use crate::queues::Queues;
 use crate::refresh::RunLog;
-use crate::search::{Search, State};
+use crate::search::{Search, State, VectorIndexes};
 use crate::writes::Writes;
 
 /// The parts of the program that requests use. A clone is cheap.
@@ -35,6 +35,8 @@ pub struct App {
     pub intake: Intake,
     /// Search.
     pub search: Search,
+    /// The indexes that searches by meaning go through.
+    pub vector_indexes: VectorIndexes,
     /// Answers.
     pub ask: Ask,
     /// Text to vectors.

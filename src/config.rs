@@ -38,7 +38,7 @@ pub use limits::{Bucket, Cors, Limits, RateLimits};
 pub use local_llm::LocalLlm;
 pub use observability::{LogLevel, Observability};
 pub use options::Options;
-pub use search::{Distance, Hnsw, Search};
+pub use search::{Distance, Hnsw, IvfFlat, Search};
 pub use secret::Secret;
 pub use server::Server;
 pub use store::Store;
@@ -139,7 +139,7 @@ impl Config {
             store,
             documents: Documents::new(&options.documents)?,
             embedding: Embedding::new(&options.embedding, &options.llm, &mut notices)?,
-            search: Search::new(&options.search, &mut notices)?,
+            search: Search::new(&options.search)?,
             llm: Llm::new(&options.llm, &ask, &mut notices)?,
             ask,
             limits: Limits::new(&options.limits, &mut notices)?,

@@ -4,6 +4,7 @@
 //! deletion and filter before it is returned. When too few pass, the search goes deeper.
 
 mod again;
+pub mod engines;
 pub mod eval;
 mod facts;
 mod filter;
@@ -24,6 +25,7 @@ use crate::embedding::{EmbedError, Embedder, Windows};
 use crate::graph::{self, Node, View};
 
 pub use again::find_again;
+pub use engines::VectorIndexes;
 pub use filter::Filter;
 pub use fuse::Fusion;
 pub use indexer::{Freshness, Indexer, Progress, State};
@@ -256,16 +258,6 @@ impl Search {
                 return Err(Error::Interrupted);
             }
         }
-    }
-
-    /// Whether searches by meaning go through a graph.
-    pub fn graph_is_ready(&self) -> bool {
-        self.indexes.graph_is_ready(self.embedder.fixed().slot())
-    }
-
-    /// How far the building of that graph is, while one is being built.
-    pub fn graph_progress(&self) -> Option<(usize, usize)> {
-        self.indexes.graph_progress(self.embedder.fixed().slot())
     }
 
     /// The scores by words of `among`, best first; those without a word of the query are left

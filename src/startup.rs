@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use activekg_index::{Engine, HnswParams, Metric, VectorOptions};
+use activekg_index::{Build, Engines, HnswParams, IvfParams, Metric, VectorOptions};
 use activekg_storage::crypt::KeyRing;
 use activekg_storage::time::{Clock, SystemClock};
 use activekg_storage::{OpenError, Recovery, Store, StoreOptions};
@@ -41,11 +41,12 @@ use crate::jobs::{
 use crate::llm::{Extractive, Writers, local_writer};
 use crate::models::{self, Library, ModelChanges};
 use crate::names::SystemNames;
-use crate::observability::metrics::{Metrics, StoreMetrics};
+use crate::observability::metrics::{BuildResult, IndexMetrics, Metrics, StoreMetrics};
 use crate::queues::{self, Queues};
 use crate::refresh::RunLog;
+use crate::search::engines::engines_to_keep;
 use crate::search::fuse::VECTOR_WEIGHT;
-use crate::search::{self, Fusion, Indexer, Indexes, Search};
+use crate::search::{self, Fusion, Indexer, Indexes, Search, VectorIndexes};
 use crate::shutdown::{self, Budget};
 use crate::writes::{Patience, Waiting, Writes};
 
@@ -125,14 +126,14 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         let (config, starting) = (config.clone(), starting.clone());
         move || open(&config, &starting)
     });
-    let Opened { store, keys, serving, scratch } =
+    let Opened { store, keys, serving, engines, scratch } =
         opened.await.context("open the data directory")??;
     let embedder = match early {
         Some(early) if serving.is_configured => early,
         _ => prepare(&serving.settings).await?,
     };
     serving.check(embedder.info())?;
-    let vectors = vector_options(&config, embedder.info());
+    let vectors = vector_options(&config, engines, embedder.info());
     let opened = tokio::task::spawn_blocking({
         let scratch = scratch.as_ref().map(|scratch| scratch.path().to_owned());
         let place = scratch.unwrap_or_else(|| config.store.data_dir.clone()).join("index");
@@ -147,7 +148,8 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
     let config = Arc::new(config);
 
     let indexes = Arc::new(indexes);
-    let indexer = Indexer::start(store.clone(), indexes.clone(), followed, clock.clone())
+    let built = told_of_builds(metrics.index.clone(), config.search.distance);
+    let indexer = Indexer::start(store.clone(), indexes.clone(), followed, clock.clone(), built)
         .context("start the indexer")?;
     let space = FreeSpace::new(config.store.data_dir.clone(), config.store.min_free_bytes)
         .context("ask the file system for its free space")?;
@@ -180,6 +182,14 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         .context("set up the writer of answers")?;
     let settings = ask::Settings::new(&config.ask);
     let ask = Ask::new(graph.clone(), search.clone(), writers, settings, clock.clone());
+    let vector_indexes = VectorIndexes::new(
+        store.clone(),
+        indexes.clone(),
+        embedder.clone(),
+        config.search.distance,
+        metrics.index.clone(),
+        clock.clone(),
+    );
     let works = config.background.embedding_worker && writable;
     let changes = ModelChanges::new(models::Parts {
         graph: graph.clone(),
@@ -259,6 +269,7 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         writes,
         intake,
         search,
+        vector_indexes,
         ask,
         embedder,
         models: changes,
@@ -366,6 +377,8 @@ struct Opened {
     store: Arc<Store>,
     keys: Option<KeyRing>,
     serving: model::Serving,
+    /// The vector indexes to keep.
+    engines: Engines,
     /// A folder for the indexes where nothing can be written, for as long as this lasts.
     scratch: Option<TempDir>,
 }
@@ -383,11 +396,17 @@ fn open(config: &Config, starting: &Starting) -> anyhow::Result<Opened> {
     let store = Arc::new(Store::open(dir, StoreOptions { recovery, ..StoreOptions::default() })?);
     let serving = model::choose(&store, &config.embedding)?;
     let keys = keyring::load(&config.keys, dir, &store)?;
+    let wanted = config.search.engines_at_start();
+    let engines = store.read().and_then(|tx| engines_to_keep(&tx, wanted));
+    let engines = engines.context("read which vector indexes to keep")?;
+    if engines != wanted {
+        info!("vector indexes are kept as they were ensured and dropped, not as the settings say");
+    }
     let scratch = match store.fault() {
         Some(_) => Some(tempfile::tempdir().context("make a folder for the indexes")?),
         None => None,
     };
-    Ok(Opened { store, keys, serving, scratch })
+    Ok(Opened { store, keys, serving, engines, scratch })
 }
 
 /// Where nothing embeds, nobody waits.
@@ -399,12 +418,22 @@ fn patience(config: &Config) -> Patience {
     Patience { callers: at_most(!config.embedding.asynchronous), administrators: at_most(true) }
 }
 
-fn vector_options(config: &Config, model: &ModelInfo) -> VectorOptions {
+fn vector_options(config: &Config, engines: Engines, model: &ModelInfo) -> VectorOptions {
     let config::Hnsw { m, ef_construction, ef_search } = config.search.hnsw;
+    let config::IvfFlat { lists, probes } = config.search.ivfflat;
     VectorOptions {
         hnsw: HnswParams { m, ef_construction, ef_search },
-        engine: Engine::Hnsw,
+        ivfflat: IvfParams { lists, probes },
+        engines,
         ..VectorOptions::new(model.dim, metric(config.search.distance))
+    }
+}
+
+/// Measures builds of vector indexes.
+fn told_of_builds(metrics: IndexMetrics, distance: Distance) -> impl Fn(Build) + Send + 'static {
+    move |Build { engine, rows: _, took, stands }| {
+        let result = if stands { BuildResult::Success } else { BuildResult::Error };
+        metrics.built(engine.as_str(), distance.as_str(), result, took);
     }
 }
 

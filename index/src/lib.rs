@@ -32,5 +32,6 @@ pub use kernels::Kernels;
 pub use rank::Hit;
 pub use text::{TextDoc, TextIndex, TextOp, TextOptions, TextQuery, TextWeights, terms};
 pub use vector::{
-    Engine, GraphState, HnswParams, Metric, VectorOp, VectorOptions, VectorQuery, VectorSet,
+    Build, Engine, EngineState, Engines, HnswParams, IvfParams, Metric, VectorOp, VectorOptions,
+    VectorQuery, VectorSet,
 };

@@ -1,14 +1,18 @@
-//! Vectors: nearest neighbours by exact scan and, for large sets, by a graph.
+//! Vectors: nearest neighbours by exact scan and, for large sets, by a graph or by lists.
 //!
 //! A set is a small fresh part and any number of sealed segments. Changes go to the fresh part and
-//! to a log; [`VectorSet::maintain`] seals the fresh part and merges segments;
-//! [`VectorSet::build_graph`] gives large segments a graph. A search works on one snapshot of all
-//! of it and takes no lock.
+//! to a log; [`VectorSet::maintain`] seals the fresh part and merges segments; [`VectorSet::build`]
+//! gives large segments the engines that are kept. A search works on one snapshot of all of it and
+//! takes no lock. It goes through a segment's graph, if it has one, else through its lists, if it
+//! has those, and scans it where that is quicker.
 
 mod bits;
+mod build;
 mod engine;
 mod fresh;
 mod graph;
+mod ivf;
+mod lift;
 mod log;
 mod manifest;
 mod merge;
@@ -23,18 +27,21 @@ mod writer;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
 use crate::rank::Top;
 use crate::{Hit, IdSet, IndexError, Kernels, files};
+pub use build::{Build, EngineState};
 use engine::{Allowed, Exact, Query, VectorIndex};
+use graph::Graph;
+use ivf::Ivf;
 pub use metric::Metric;
-pub use options::{Engine, HnswParams, VectorOptions};
+pub use options::{Engine, Engines, HnswParams, IvfParams, VectorOptions};
 use planner::{Plan, Situation};
-use view::{GraphSlot, View};
+use view::{Sealed, Slot, View};
 use writer::Writer;
 
 /// The fresh part is sealed from this many rows on.
@@ -76,24 +83,6 @@ pub struct VectorQuery<'a> {
     pub ef: Option<usize>,
 }
 
-/// Whether searches use a graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GraphState {
-    /// The set is small, or its engine is [`Engine::Exact`].
-    NotWanted,
-    /// [`VectorSet::build_graph`] is at it or has yet to be called. Searches are exact.
-    Building {
-        /// Vectors that are in.
-        done: usize,
-        /// Vectors to put in.
-        total: usize,
-    },
-    /// All sealed segments that should have a graph have one.
-    Ready,
-    /// A graph was built and did not find what is in it. Searches stay exact.
-    Rejected,
-}
-
 /// A set of vectors in its folder. One process, one value per folder.
 pub struct VectorSet {
     dir: PathBuf,
@@ -102,15 +91,16 @@ pub struct VectorSet {
     /// What searches see. Stored to under the writer's lock only.
     view: ArcSwap<View>,
     writer: Mutex<Writer>,
-    /// Held by whoever builds graphs.
+    /// Held by whoever builds engines.
     building: Mutex<()>,
-    graph_rows_done: AtomicUsize,
+    /// Rows that are in, of the engine of each kind that is being built.
+    rows_done: [AtomicUsize; 2],
 }
 
 impl VectorSet {
     /// Opens the set in `dir`, or makes an empty one if there is none. Gives the sequence number
-    /// of its last commit, `None` if there is none. Reads and checks every byte once; graphs are
-    /// built later, by [`VectorSet::build_graph`].
+    /// of its last commit, `None` if there is none. Reads and checks every byte once. Lists are
+    /// there again if they were; graphs are built by [`VectorSet::build`].
     ///
     /// # Errors
     ///
@@ -128,7 +118,7 @@ impl VectorSet {
             view: ArcSwap::new(Arc::clone(&writer.committed)),
             writer: Mutex::new(writer),
             building: Mutex::new(()),
-            graph_rows_done: AtomicUsize::new(0),
+            rows_done: Default::default(),
         };
         Ok((this, seq))
     }
@@ -200,46 +190,6 @@ impl VectorSet {
         Ok(true)
     }
 
-    /// Builds the graphs that are wanted, on this thread and one for each processor but one, until
-    /// all stand or `stop` is set. Only sealed vectors count: call [`VectorSet::maintain`] before.
-    /// Searches are exact until a graph stands. A second call waits for the first.
-    ///
-    /// # Errors
-    ///
-    /// When the disk refuses; searches stay exact.
-    pub fn build_graph(&self, stop: &AtomicBool) -> Result<(), IndexError> {
-        let _alone = self.building.lock().unwrap_or_else(PoisonError::into_inner);
-        while !stop.load(Ordering::Relaxed) && self.build_one(stop)? {}
-        Ok(())
-    }
-
-    /// Whether searches use a graph.
-    #[must_use]
-    pub fn graph_state(&self) -> GraphState {
-        if self.options.engine == Engine::Exact {
-            return GraphState::NotWanted;
-        }
-        let view = self.view.load();
-        let (mut waiting, mut standing, mut rejected) = (0, false, false);
-        for sealed in &view.sealed {
-            match sealed.graph {
-                GraphSlot::Absent => waiting += sealed.live(),
-                GraphSlot::Standing(_) => standing = true,
-                GraphSlot::Rejected => rejected = true,
-            }
-        }
-        if waiting > self.options.exact_limit {
-            let done = self.graph_rows_done.load(Ordering::Relaxed).min(waiting);
-            GraphState::Building { done, total: waiting }
-        } else if rejected {
-            GraphState::Rejected
-        } else if standing {
-            GraphState::Ready
-        } else {
-            GraphState::NotWanted
-        }
-    }
-
     /// The nearest vectors, nearest first, equal ones by id. Asking again for more gives a list
     /// that starts with the same hits as long as searches are exact; the whole set costs one scan
     /// and one sort.
@@ -263,11 +213,11 @@ impl VectorSet {
         let segments: Vec<_> = view
             .sealed
             .iter()
-            .map(|s| (Allowed::new(&s.segment, &s.dead, tenants, among), &s.graph))
+            .map(|sealed| (Allowed::new(&sealed.segment, &sealed.dead, tenants, among), sealed))
             .collect();
         let in_segments: usize = segments.iter().map(|(allowed, _)| allowed.at_most()).sum();
         let candidates = view.fresh.live() + in_segments;
-        for (allowed, graph) in &segments {
+        for (allowed, sealed) in &segments {
             let situation = Situation {
                 candidates: among.map_or(candidates, |among| candidates.min(among.len())),
                 allowed: allowed.at_most(),
@@ -276,13 +226,7 @@ impl VectorSet {
                 ef: ef.unwrap_or(self.options.hnsw.ef_search).clamp(1, 4096),
                 exact_limit: self.options.exact_limit,
             };
-            let done = match (graph, planner::plan(situation)) {
-                (GraphSlot::Standing(graph), Plan::Graph { width }) => {
-                    graph.nearest(&query, allowed, width, &mut top)
-                }
-                _ => false,
-            };
-            if !done {
+            if !self.by_engine(sealed, &query, allowed, situation, &mut top) {
                 Exact.nearest(&query, allowed, 0, &mut top);
             }
         }
@@ -291,6 +235,31 @@ impl VectorSet {
             hit.score = metric::score(metric, hit.score);
         }
         Ok(hits)
+    }
+
+    /// Searches a segment by its graph, else by its lists, where it has one and that is quicker than
+    /// a scan; whether it did.
+    fn by_engine(
+        &self,
+        sealed: &Sealed,
+        query: &Query<'_>,
+        allowed: &Allowed<'_>,
+        situation: Situation,
+        top: &mut Top,
+    ) -> bool {
+        let Situation { rows, k, .. } = situation;
+        match (&sealed.graph, &sealed.lists) {
+            (Slot::Standing(graph), _) => match planner::plan(situation) {
+                Plan::Graph { width } => graph.nearest(query, allowed, width, top),
+                Plan::Exact => false,
+            },
+            (_, Slot::Standing(lists)) => {
+                let probes = self.options.ivfflat.probes;
+                let enough = ivf::enough(rows, lists.lists(), probes, k);
+                planner::lists_pay(situation, enough) && lists.nearest(query, allowed, probes, top)
+            }
+            _ => false,
+        }
     }
 
     /// The score that `id` has or would have in a search for `vector`; `None` when the id has no
@@ -335,11 +304,9 @@ impl VectorSet {
     pub fn memory_bytes(&self) -> usize {
         let view = self.view.load();
         let sealed = view.sealed.iter().map(|sealed| {
-            let graph = match &sealed.graph {
-                GraphSlot::Standing(graph) => graph.bytes(),
-                GraphSlot::Absent | GraphSlot::Rejected => 0,
-            };
-            sealed.segment.bytes() + sealed.segment.rows() / 8 + graph
+            let graph = sealed.graph.standing().map_or(0, Graph::bytes);
+            let lists = sealed.lists.standing().map_or(0, Ivf::bytes);
+            sealed.segment.bytes() + sealed.segment.rows() / 8 + graph + lists
         });
         sealed.sum::<usize>() + view.fresh.bytes()
     }

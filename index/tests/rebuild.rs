@@ -9,7 +9,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use activekg_index::{
-    GraphState, HnswParams, IndexError, Metric, VectorOp, VectorOptions, VectorQuery, VectorSet,
+    Engine, EngineState, HnswParams, IndexError, IvfParams, Metric, VectorOp, VectorOptions,
+    VectorQuery, VectorSet,
 };
 use common::{Clusters, ids};
 
@@ -93,14 +94,14 @@ fn the_graph_comes_back_after_a_restart() {
     let options = VectorOptions { exact_limit: 1_000, ..options() };
     let (set, _) = VectorSet::open(dir.path(), options).unwrap();
     let before = all(&set);
-    assert!(matches!(set.graph_state(), GraphState::Building { done: 0, .. }));
-    set.build_graph(&AtomicBool::new(false)).unwrap();
-    assert_eq!(set.graph_state(), GraphState::Ready);
+    assert!(matches!(set.state(Engine::Hnsw), EngineState::Building { done: 0, .. }));
+    set.build(&AtomicBool::new(false), &|_| ()).unwrap();
+    assert_eq!(set.state(Engine::Hnsw), EngineState::Ready);
     assert_eq!(all(&set), before);
     drop(set);
     let (set, seq) = VectorSet::open(dir.path(), options).unwrap();
     assert_eq!(seq, Some(3));
-    assert!(matches!(set.graph_state(), GraphState::Building { done: 0, .. }));
+    assert!(matches!(set.state(Engine::Hnsw), EngineState::Building { done: 0, .. }));
     assert_eq!(all(&set), before);
 }
 
@@ -187,6 +188,14 @@ fn another_shape_is_a_rebuild_and_bad_settings_are_refused() {
         HnswParams { ef_search: 0, ..HnswParams::default() },
     ] {
         let opened = VectorSet::open(dir.path(), VectorOptions { hnsw, ..options() });
+        assert!(matches!(opened, Err(IndexError::Invalid(_))));
+    }
+    for ivfflat in [
+        IvfParams { lists: 0, ..IvfParams::default() },
+        IvfParams { lists: 32_769, ..IvfParams::default() },
+        IvfParams { probes: 0, ..IvfParams::default() },
+    ] {
+        let opened = VectorSet::open(dir.path(), VectorOptions { ivfflat, ..options() });
         assert!(matches!(opened, Err(IndexError::Invalid(_))));
     }
     let opened = VectorSet::open(dir.path(), VectorOptions::new(0, Metric::Cosine));

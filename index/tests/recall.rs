@@ -7,7 +7,7 @@ mod common;
 use std::sync::atomic::AtomicBool;
 
 use activekg_index::{
-    Engine, GraphState, IdSet, Metric, VectorOp, VectorOptions, VectorQuery, VectorSet,
+    Engine, EngineState, Engines, IdSet, Metric, VectorOp, VectorOptions, VectorQuery, VectorSet,
 };
 use common::{Clusters, ids};
 
@@ -26,7 +26,7 @@ fn pair(metric: Metric, tenants: u128) -> Pair {
     let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let options = VectorOptions { exact_limit: 0, ..VectorOptions::new(DIM, metric) };
     let (graph, _) = VectorSet::open(dirs[0].path(), options).unwrap();
-    let options = VectorOptions { engine: Engine::Exact, ..options };
+    let options = VectorOptions { engines: Engines::NONE, ..options };
     let (exact, _) = VectorSet::open(dirs[1].path(), options).unwrap();
     let mut data = Clusters::new(7, 60, DIM);
     let ops = data.puts(0, ROWS, tenants);
@@ -36,10 +36,11 @@ fn pair(metric: Metric, tenants: u128) -> Pair {
         assert!(set.maintain().unwrap());
         assert!(!set.maintain().unwrap());
     }
-    assert_eq!(exact.graph_state(), GraphState::NotWanted);
-    assert_eq!(graph.graph_state(), GraphState::Building { done: 0, total: ROWS });
-    graph.build_graph(&AtomicBool::new(false)).unwrap();
-    assert_eq!(graph.graph_state(), GraphState::Ready);
+    assert_eq!(exact.state(Engine::Hnsw), EngineState::Off);
+    let waiting = EngineState::Building { done: 0, total: ROWS, serving: false };
+    assert_eq!(graph.state(Engine::Hnsw), waiting);
+    graph.build(&AtomicBool::new(false), &|_| ()).unwrap();
+    assert_eq!(graph.state(Engine::Hnsw), EngineState::Ready);
     Pair { _dirs: dirs, graph, exact, data }
 }
 
@@ -109,8 +110,8 @@ fn a_graph_keeps_up_with_changes() {
         set.maintain().unwrap();
     }
     // A third of the graph is dead: it is built anew, and nothing else changes.
-    pair.graph.build_graph(&AtomicBool::new(false)).unwrap();
-    assert_eq!(pair.graph.graph_state(), GraphState::Ready);
+    pair.graph.build(&AtomicBool::new(false), &|_| ()).unwrap();
+    assert_eq!(pair.graph.state(Engine::Hnsw), EngineState::Ready);
     assert!(pair.recall(10, &["t0", "t1", "t2"], None) >= 0.95);
 }
 
@@ -123,8 +124,8 @@ fn a_stopped_build_leaves_an_exact_set() {
         set.commit(2).unwrap();
         set.maintain().unwrap();
     }
-    pair.graph.build_graph(&AtomicBool::new(true)).unwrap();
-    assert!(matches!(pair.graph.graph_state(), GraphState::Building { .. }));
+    pair.graph.build(&AtomicBool::new(true), &|_| ()).unwrap();
+    assert!(matches!(pair.graph.state(Engine::Hnsw), EngineState::Building { .. }));
     assert!(pair.recall(10, &["t0"], None) >= 0.95);
 }
 
@@ -141,8 +142,8 @@ fn many_equal_vectors_do_not_hurt() {
     set.apply(&(0..5_000).map(same).collect::<Vec<_>>()).unwrap();
     set.commit(1).unwrap();
     set.maintain().unwrap();
-    set.build_graph(&AtomicBool::new(false)).unwrap();
-    assert!(matches!(set.graph_state(), GraphState::Ready | GraphState::Rejected));
+    set.build(&AtomicBool::new(false), &|_| ()).unwrap();
+    assert!(matches!(set.state(Engine::Hnsw), EngineState::Ready | EngineState::Rejected));
     let query = VectorQuery { vector: &[1.0; 4], k: 5_000, tenants: &["t"], among: None, ef: None };
     assert_eq!(ids(&set, &query).len(), 5_000);
     let hits = set.search(&VectorQuery { k: 3, ..query }).unwrap();

@@ -1,5 +1,7 @@
 //! Retrieval.
 
+use activekg_index::{Engine, Engines};
+
 use super::options::SearchOptions;
 use super::{ConfigError, read};
 
@@ -16,8 +18,14 @@ pub struct Search {
     pub reranker_base: usize,
     /// Candidates of a weighted search, as a multiple of `top_k`.
     pub candidate_factor: f64,
+    /// Types of vector index to have, as they were named; none twice, at least one.
+    pub index_types: Vec<Engine>,
+    /// Whether they are built without being asked for.
+    pub auto_index: bool,
     /// The graph index.
     pub hnsw: Hnsw,
+    /// The index of lists.
+    pub ivfflat: IvfFlat,
 }
 
 /// How vectors are compared.
@@ -46,19 +54,25 @@ impl Distance {
 /// Parameters of the graph index, within what its implementation takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hnsw {
-    /// Links of a node, 2 to 255.
+    /// Links of a node, 2 to 128.
     pub m: usize,
-    /// Candidates kept while building, 1 to 10,000.
+    /// Candidates kept while building, 4 to 4096.
     pub ef_construction: usize,
-    /// Candidates kept while searching, 1 to 10,000.
+    /// Candidates kept while searching, 1 to 4096.
     pub ef_search: usize,
 }
 
+/// Parameters of the index of lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IvfFlat {
+    /// Lists, 1 to 32,768; fewer where they would be short.
+    pub lists: usize,
+    /// Lists a search looks into at least, 1 to 32,768.
+    pub probes: usize,
+}
+
 impl Search {
-    pub(super) fn new(
-        options: &SearchOptions,
-        notices: &mut Vec<String>,
-    ) -> Result<Self, ConfigError> {
+    pub(super) fn new(options: &SearchOptions) -> Result<Self, ConfigError> {
         let SearchOptions {
             search_distance,
             hybrid_rrf_enabled,
@@ -71,28 +85,29 @@ impl Search {
             hnsw_ef_construction,
             hnsw_ef_search,
             hnsw_engine,
+            ivfflat_lists,
+            ivfflat_probes,
+            auto_index_on_startup,
         } = options;
-        match read::text(pgvector_indexes) {
-            Some(list) => index_types("PGVECTOR_INDEXES", list, notices)?,
-            None => index_types(
-                "PGVECTOR_INDEX",
-                read::text(pgvector_index).unwrap_or("hnsw"),
-                notices,
-            )?,
-        }
+        let index_types = match (read::text(pgvector_indexes), read::text(pgvector_index)) {
+            (Some(list), _) => index_types("PGVECTOR_INDEXES", list)?,
+            (None, Some(list)) => index_types("PGVECTOR_INDEX", list)?,
+            (None, None) => vec![Engine::Hnsw],
+        };
+        // The bounds are those of pgvector.
+        let ivfflat = IvfFlat {
+            lists: read::number("IVFFLAT_LISTS", ivfflat_lists, 1..=32_768)?.unwrap_or(100),
+            probes: read::number("IVFFLAT_PROBES", ivfflat_probes, 1..=32_768)?.unwrap_or(4),
+        };
         read::word("HNSW_ENGINE", hnsw_engine, &[("hnsw_rs", ())])?;
         let distances =
             [Distance::Cosine, Distance::L2, Distance::Ip].map(|known| (known.as_str(), known));
         // The graph exits the process on parameters it does not like, so they are checked here.
         let hnsw = Hnsw {
-            m: read::number("HNSW_M", hnsw_m, 2..=255)?.unwrap_or(16),
-            ef_construction: read::number(
-                "HNSW_EF_CONSTRUCTION",
-                hnsw_ef_construction,
-                1..=10_000,
-            )?
-            .unwrap_or(128),
-            ef_search: read::number("HNSW_EF_SEARCH", hnsw_ef_search, 1..=10_000)?.unwrap_or(80),
+            m: read::number("HNSW_M", hnsw_m, 2..=128)?.unwrap_or(16),
+            ef_construction: read::number("HNSW_EF_CONSTRUCTION", hnsw_ef_construction, 4..=4096)?
+                .unwrap_or(128),
+            ef_search: read::number("HNSW_EF_SEARCH", hnsw_ef_search, 1..=4096)?.unwrap_or(80),
         };
         let factor = &weighted_search_candidate_factor;
         Ok(Self {
@@ -108,26 +123,36 @@ impl Search {
                 1.0..=100.0,
             )?
             .unwrap_or(2.0),
+            index_types,
+            auto_index: read::boolean("AUTO_INDEX_ON_STARTUP", auto_index_on_startup, true)?,
             hnsw,
+            ivfflat,
         })
+    }
+
+    /// The vector indexes to have from the start on, if nothing else was decided since.
+    #[must_use]
+    pub fn engines_at_start(&self) -> Engines {
+        if self.auto_index { self.index_types.iter().copied().collect() } else { Engines::NONE }
     }
 }
 
-/// Checks a list of index types. `hnsw` is the one this build has; `ivfflat` stands in most
-/// settings written for the original and must not stop the start.
-fn index_types(
-    setting: &'static str,
-    list: &str,
-    notices: &mut Vec<String>,
-) -> Result<(), ConfigError> {
-    let mut names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
-    if let Some(other) = names.clone().find(|name| !["hnsw", "ivfflat"].contains(name)) {
-        return Err(ConfigError::new(setting, format!("{other:?} is not one of hnsw, ivfflat")));
+/// A list of index types, as it is named.
+fn index_types(setting: &'static str, list: &str) -> Result<Vec<Engine>, ConfigError> {
+    let mut types = Vec::new();
+    for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let known = Engine::ALL.into_iter().find(|known| known.as_str() == name);
+        let fault = || ConfigError::new(setting, format!("{name:?} is not one of hnsw, ivfflat"));
+        let engine = known.ok_or_else(fault)?;
+        if !types.contains(&engine) {
+            types.push(engine);
+        }
     }
-    if names.any(|name| name == "ivfflat") {
-        notices.push(format!("{setting} names ivfflat, which is not in this build: hnsw serves"));
+    if types.is_empty() {
+        let fault = format!("{list:?} names none of hnsw, ivfflat");
+        return Err(ConfigError::new(setting, fault));
     }
-    Ok(())
+    Ok(types)
 }
 
 #[cfg(test)]
@@ -139,7 +164,7 @@ mod tests {
     fn graph_parameters_are_checked_before_the_graph_sees_them() {
         for (setting, value) in [
             ("HNSW_M", "0"),
-            ("HNSW_M", "256"),
+            ("HNSW_M", "129"),
             ("HNSW_EF_SEARCH", "0"),
             ("HNSW_EF_CONSTRUCTION", "-3"),
         ] {
@@ -150,10 +175,26 @@ mod tests {
     }
 
     #[test]
-    fn ivfflat_is_taken_with_a_word() {
-        assert_eq!(config(&[("PGVECTOR_INDEXES", "ivfflat,hnsw")]).unwrap().notices.len(), 1);
-        assert_eq!(config(&[("PGVECTOR_INDEX", "hnsw")]).unwrap().notices.len(), 0);
+    fn index_types_are_those_that_are_named() {
+        let types = |settings: &[(&str, &str)]| config(settings).unwrap().search.index_types;
+        assert_eq!(types(&[]), [Engine::Hnsw]);
+        assert_eq!(types(&[("PGVECTOR_INDEX", "ivfflat")]), [Engine::IvfFlat]);
+        let both = [("PGVECTOR_INDEXES", "ivfflat, hnsw,ivfflat"), ("PGVECTOR_INDEX", "hnsw")];
+        assert_eq!(types(&both), [Engine::IvfFlat, Engine::Hnsw]);
+        assert_eq!(config(&both).unwrap().notices.len(), 0);
         assert!(fault(&[("PGVECTOR_INDEX", "diskann")]).starts_with("PGVECTOR_INDEX: \"diskann\""));
+        assert!(fault(&[("PGVECTOR_INDEXES", ",")]).starts_with("PGVECTOR_INDEXES: "));
         assert!(fault(&[("HNSW_ENGINE", "faiss")]).starts_with("HNSW_ENGINE: "));
+        let off = config(&[("AUTO_INDEX_ON_STARTUP", "false")]).unwrap().search;
+        assert!(off.engines_at_start().is_empty());
+    }
+
+    #[test]
+    fn lists_and_probes_have_bounds() {
+        let ivfflat = config(&[("IVFFLAT_PROBES", "10")]).unwrap().search.ivfflat;
+        assert_eq!(ivfflat, IvfFlat { lists: 100, probes: 10 });
+        for (setting, value) in [("IVFFLAT_LISTS", "0"), ("IVFFLAT_PROBES", "32769")] {
+            assert!(fault(&[(setting, value)]).starts_with(&format!("{setting}: ")));
+        }
     }
 }

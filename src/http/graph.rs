@@ -8,11 +8,13 @@ mod debug;
 mod edges;
 mod embedding;
 mod failure;
+mod indexes;
 mod models;
 mod nodes;
 mod queues;
 mod search;
 mod service;
+mod survey;
 pub mod table;
 mod triggers;
 mod upkeep;
@@ -86,6 +88,9 @@ pub fn router(app: App) -> Router {
         .route("/admin/model/compare", post(models::compare))
         .route("/admin/model/switch", post(models::switch))
         .route("/admin/model/roll-back", post(models::roll_back))
+        .route("/admin/indexes", get(indexes::list).post(indexes::change))
+        .route("/admin/migrate", post(indexes::migrate))
+        .route("/admin/db_status", get(indexes::db_status))
         .route("/admin/queues", get(queues::list))
         .route("/admin/queues/{queue}", get(queues::show))
         .route("/admin/queues/{queue}/items", get(queues::items).delete(queues::purge))
@@ -99,6 +104,9 @@ pub fn router(app: App) -> Router {
         .route("/debug/search_sanity", get(debug::search_sanity))
         .route("/debug/search_explain", post(search::explain).get(search::explain_query))
         .route("/_admin/embed_info", get(embedding::info))
+        .route("/_admin/embed_class_coverage", get(survey::class_coverage))
+        .route("/_admin/drift_histogram", get(survey::drift_histogram))
+        .route("/_admin/metrics/retrieval_uplift", post(survey::retrieval_uplift))
         .route("/_admin/metrics_summary", get(upkeep::metrics_summary))
         .route("/_admin/security/limits", get(service::limits))
         .route("/_admin/db/check", post(db::check))

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use activekg_index::{GraphState, IndexError, VectorOp};
+use activekg_index::{Build, IndexError, VectorOp};
 use activekg_storage::changes::{self, Retention, TRIM_MAX, Tail};
 use activekg_storage::tables::graph::NODES;
 use activekg_storage::time::Clock;
@@ -70,7 +70,7 @@ pub enum State {
 pub struct Indexer {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    graph_thread: Option<JoinHandle<()>>,
+    build_thread: Option<JoinHandle<()>>,
 }
 
 /// What searches and the thread share.
@@ -122,7 +122,8 @@ impl Freshness {
 }
 
 impl Indexer {
-    /// Starts to follow `store`, from where the indexes were opened.
+    /// Starts to follow `store`, from where the indexes were opened. `built` is told of every
+    /// engine that is built.
     ///
     /// # Errors
     ///
@@ -136,6 +137,7 @@ impl Indexer {
         indexes: Arc<Indexes>,
         opened: Opened,
         clock: Arc<dyn Clock>,
+        built: impl Fn(Build) + Send + 'static,
     ) -> std::io::Result<Self> {
         let rebuilding = opened.text.is_none() || opened.vectors.is_none();
         let state =
@@ -163,10 +165,10 @@ impl Indexer {
             .name("indexer".to_owned())
             .spawn(move || follower.run(opened))?;
         let stop = shared.clone();
-        let graph_thread = std::thread::Builder::new()
-            .name("vector-graph".to_owned())
-            .spawn(move || build_graphs(&indexes, &stop))?;
-        Ok(Self { shared, thread: Some(thread), graph_thread: Some(graph_thread) })
+        let build_thread = std::thread::Builder::new()
+            .name("vector-build".to_owned())
+            .spawn(move || build_engines(&indexes, &stop, &built))?;
+        Ok(Self { shared, thread: Some(thread), build_thread: Some(build_thread) })
     }
 
     /// The handle by which searches wait.
@@ -178,7 +180,7 @@ impl Indexer {
     pub fn stop(mut self) {
         self.shared.stop.store(true, Ordering::Release);
         self.shared.wake.notify_one();
-        for thread in [self.thread.take(), self.graph_thread.take()].into_iter().flatten() {
+        for thread in [self.thread.take(), self.build_thread.take()].into_iter().flatten() {
             if thread.join().is_err() {
                 error!("an index thread ended by a panic");
             }
@@ -194,22 +196,24 @@ fn followable(tx: &ReadTx, seq: Option<Seq>) -> Result<Option<Seq>, StorageError
     Ok(kept.then_some(seq))
 }
 
-/// Builds the vector graph whenever the vector index asks for one.
-fn build_graphs(indexes: &Indexes, shared: &Shared) {
+/// Builds the engines that vector indexes lack, and merges their segments.
+fn build_engines(indexes: &Indexes, shared: &Shared, built: &dyn Fn(Build)) {
     const LOOK_EVERY: Duration = Duration::from_millis(500);
     while !shared.stop.load(Ordering::Acquire) {
         for (slot, set) in indexes.all_vectors() {
-            let built = match set.graph_state() {
-                GraphState::Building { .. } => set.build_graph(&shared.stop),
-                GraphState::NotWanted | GraphState::Ready | GraphState::Rejected => Ok(()),
-            };
+            let building = set.build(&shared.stop, &|build| {
+                let Build { engine, rows, took, stands } = build;
+                let (engine, duration_ms) = (engine.as_str(), took.as_millis() as u64);
+                info!(engine, rows, stands, duration_ms, "vector index built");
+                built(build);
+            });
             let kept = set.maintain();
             // A set that was closed meanwhile has no folder, and needs none.
             if indexes.vectors(slot).is_none() {
                 continue;
             }
-            if let Err(error) = built {
-                error!("could not build the vector graph: {error}; searches stay exact");
+            if let Err(error) = building {
+                error!("could not build a vector index: {error}; searches go on without it");
             }
             if let Err(error) = kept {
                 error!("could not merge vector segments: {error}");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use activekg_index::{GraphState, IndexError, TextIndex, TextOptions, VectorOptions, VectorSet};
+use activekg_index::{Engines, IndexError, TextIndex, TextOptions, VectorOptions, VectorSet};
 use activekg_storage::Seq;
 use activekg_storage::tables::graph::Slot;
 use arc_swap::ArcSwapOption;
@@ -23,8 +23,9 @@ pub struct Indexes {
     dir: PathBuf,
     pub(super) text: TextIndex,
     vectors: [ArcSwapOption<VectorSet>; 2],
-    /// Held by whoever changes an index, or what indexes there are.
-    changing: Mutex<()>,
+    /// Held by whoever changes an index, or what indexes there are. The engines that every vector
+    /// index keeps.
+    changing: Mutex<Engines>,
 }
 
 impl Indexes {
@@ -44,7 +45,8 @@ impl Indexes {
             dir: dir.to_owned(),
             text,
             vectors: Default::default(),
-            changing: Mutex::default(),
+            // The slots of one process have their settings in common, but for the dimension.
+            changing: Mutex::new(slots.first().map_or(Engines::NONE, |(_, first)| first.engines)),
         };
         let mut vectors_seq = Some(u64::MAX);
         for slot in Slot::ALL {
@@ -69,9 +71,10 @@ impl Indexes {
     ///
     /// When the disk refuses.
     pub fn open_slot(&self, slot: Slot, options: VectorOptions) -> Result<(), IndexError> {
-        let _changing = self.change();
+        let engines = self.change();
         let place = self.place(slot);
         VectorSet::wipe(&place)?;
+        let options = VectorOptions { engines: *engines, ..options };
         let (set, _) = VectorSet::open(&place, options)?;
         self.at(slot).store(Some(Arc::new(set)));
         Ok(())
@@ -99,8 +102,30 @@ impl Indexes {
         Slot::ALL.into_iter().filter_map(used).collect()
     }
 
+    /// The engines that every vector index keeps, in use or not yet built.
+    pub(super) fn engines(&self) -> Engines {
+        *self.change()
+    }
+
+    /// Has every vector index keep these engines and no others.
+    pub(super) fn keep(&self, engines: Engines) {
+        let mut kept = self.change();
+        *kept = engines;
+        for (_, set) in self.all_vectors() {
+            set.keep(engines);
+        }
+    }
+
+    /// Has these engines built anew.
+    pub(super) fn forget(&self, engines: Engines) {
+        let _changing = self.change();
+        for (_, set) in self.all_vectors() {
+            set.forget(engines);
+        }
+    }
+
     /// Keeps others from changing an index, and what indexes there are.
-    pub(super) fn change(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn change(&self) -> MutexGuard<'_, Engines> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -159,20 +184,5 @@ fn move_aside(path: &Path) -> Result<(), IndexError> {
     match std::fs::rename(path, &aside) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(IndexError::Io(error)),
         _ => Ok(()),
-    }
-}
-
-impl Indexes {
-    /// Whether vector searches of a slot go through a graph.
-    pub fn graph_is_ready(&self, slot: Slot) -> bool {
-        self.vectors(slot).is_some_and(|set| set.graph_state() == GraphState::Ready)
-    }
-
-    /// How far the building of a slot's graph is, while one is being built.
-    pub fn graph_progress(&self, slot: Slot) -> Option<(usize, usize)> {
-        match self.vectors(slot)?.graph_state() {
-            GraphState::Building { done, total } => Some((done, total)),
-            GraphState::NotWanted | GraphState::Ready | GraphState::Rejected => None,
-        }
     }
 }

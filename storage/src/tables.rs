@@ -6,6 +6,7 @@ pub mod connectors;
 pub mod embedding;
 pub mod graph;
 pub mod models;
+pub mod search;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,7 @@ const AREAS: &[&[TableInfo]] = &[
     graph::TABLES,
     embedding::TABLES,
     models::TABLES,
+    search::TABLES,
     connectors::TABLES,
     auth::TABLES,
     blobs::TABLES,

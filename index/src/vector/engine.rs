@@ -11,8 +11,9 @@ use crate::{IdSet, Kernels};
 
 /// A way to find the nearest rows of a segment.
 pub(super) trait VectorIndex: Send + Sync {
-    /// Offers the nearest of the allowed rows to `top`, looking at about `width` rows if it does
-    /// not look at all. False if it cannot vouch for the best `k`; it has offered nothing then.
+    /// Offers the nearest of the allowed rows to `top`, with as much effort as `width` says where
+    /// there is a choice: rows to look at for a graph, lists for lists. False if it cannot vouch
+    /// for the best `k`; it has offered nothing then.
     fn nearest(
         &self,
         query: &Query<'_>,

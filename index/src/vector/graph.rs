@@ -10,12 +10,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hnsw_rs::anndists::dist::Distance;
 use hnsw_rs::hnsw::Hnsw;
 
+use super::build::{Built, workers};
 use super::engine::{Allowed, Query, VectorIndex};
+use super::lift::Lift;
 use super::segment::Segment;
 use super::{HnswParams, Metric};
 use crate::Kernels;
@@ -36,15 +38,6 @@ pub(super) struct Graph {
     m: usize,
 }
 
-/// What became of a build.
-pub(super) enum Built {
-    Standing(Graph),
-    /// It was told to stop.
-    Stopped,
-    /// The graph does not find what is in it.
-    Rejected(String),
-}
-
 impl Graph {
     /// Builds the graph of a segment, counting finished rows in `done`, on all processors but one.
     pub(super) fn build(
@@ -52,9 +45,9 @@ impl Graph {
         metric: Metric,
         kernels: Kernels,
         params: HnswParams,
-        stop: &AtomicBool,
+        stop: &dyn Fn() -> bool,
         done: &AtomicUsize,
-    ) -> Built {
+    ) -> Built<Self> {
         let built = catch_unwind(AssertUnwindSafe(|| {
             let distance = RowDistance::new(segment, metric, kernels);
             Self::insert_all(segment.rows(), distance, params, stop, done)
@@ -73,19 +66,13 @@ impl Graph {
         rows: usize,
         distance: RowDistance,
         params: HnswParams,
-        stop: &AtomicBool,
+        stop: &dyn Fn() -> bool,
         done: &AtomicUsize,
     ) -> Option<Self> {
         let HnswParams { m, ef_construction, .. } = params;
         let mut hnsw = Hnsw::new(m, rows.max(1), LAYERS, ef_construction, distance);
         let numbers: Vec<u32> = (0..rows as u32).collect();
-        // Searches go on meanwhile and should not wait for this.
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get().max(2) - 1);
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|i| format!("graph-{i}"))
-            .build()
-            .ok()?;
+        let pool = workers()?;
         let mut insert = |batch: &[u32]| {
             let points: Vec<(&[u32], usize)> =
                 batch.iter().map(|row| (std::slice::from_ref(row), *row as usize)).collect();
@@ -96,7 +83,7 @@ impl Graph {
         let (first, rest) = numbers.split_at(rows.min(BATCH_ROWS));
         first.chunks(1).for_each(&mut insert);
         for batch in rest.chunks(BATCH_ROWS) {
-            if stop.load(Ordering::Relaxed) {
+            if stop() {
                 return None;
             }
             insert(batch);
@@ -188,33 +175,21 @@ impl<'a> Point<'a> {
 }
 
 /// Distances as hnsw_rs needs them: never negative, never NaN, 0 for equal points.
-///
-/// Inner products become distances by one more coordinate that brings every row to the length of
-/// the longest, R; then the nearest row is the one with the largest product, and the square of the
-/// distance is `2 (R² - x·y - x'y')`. A query has 0 there.
 struct RowDistance {
     segment: Arc<Segment>,
     metric: Metric,
     kernels: Kernels,
-    /// For inner products: the extra coordinate by row.
-    extra: Vec<f32>,
-    /// For inner products: R².
-    square_max: f32,
+    /// For inner products.
+    lift: Lift,
 }
 
 impl RowDistance {
     fn new(segment: &Arc<Segment>, metric: Metric, kernels: Kernels) -> Self {
-        let mut extra: Vec<f32> = Vec::new();
-        let mut square_max = 0.0_f32;
-        if metric == Metric::InnerProduct {
-            extra.extend((0..segment.rows() as u32).map(|row| {
-                let values = segment.vector(row);
-                kernels.dot(values, values)
-            }));
-            square_max = extra.iter().copied().fold(0.0, f32::max);
-            extra.iter_mut().for_each(|square| *square = (square_max - *square).max(0.0).sqrt());
-        }
-        Self { segment: Arc::clone(segment), metric, kernels, extra, square_max }
+        let lift = match metric {
+            Metric::InnerProduct => Lift::of(segment, kernels),
+            Metric::Cosine | Metric::L2 => Lift::default(),
+        };
+        Self { segment: Arc::clone(segment), metric, kernels, lift }
     }
 }
 
@@ -247,7 +222,7 @@ impl RowDistance {
     /// The squared length with the extra coordinate, and that coordinate.
     fn lifted(&self, point: &Point<'_>) -> (f32, f32) {
         match *point {
-            Point::Row(row) => (self.square_max, self.extra[row as usize]),
+            Point::Row(row) => (self.lift.square, self.lift.at(row)),
             Point::Query { square, .. } => (square, 0.0),
         }
     }

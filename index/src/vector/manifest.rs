@@ -89,11 +89,12 @@ impl Manifest {
         Ok(Some(manifest))
     }
 
-    /// The names of all files it refers to.
+    /// The names of all files it refers to, and of those that may stand beside them.
     pub(super) fn file_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.log.iter().map(|log| log_name(log.file)).collect();
         for segment in &self.segments {
             names.push(segment_name(segment.file));
+            names.push(lists_name(segment.file));
             names.extend(segment.dead.iter().map(|dead| dead_name(dead.file)));
         }
         names
@@ -108,6 +109,11 @@ pub(super) fn segment_name(file: u32) -> String {
     format!("{file:08}.seg")
 }
 
+/// The lists of a segment. They can be made again from it, so no commit depends on them.
+pub(super) fn lists_name(file: u32) -> String {
+    format!("{file:08}.ivf")
+}
+
 pub(super) fn dead_name(file: u32) -> String {
     format!("{file:08}.dead")
 }
@@ -118,7 +124,7 @@ pub(super) fn is_ours(name: &str) -> bool {
         || name.split_once('.').is_some_and(|(number, kind)| {
             number.len() >= 8
                 && number.bytes().all(|b| b.is_ascii_digit())
-                && matches!(kind, "log" | "seg" | "dead" | "tmp")
+                && matches!(kind, "log" | "seg" | "ivf" | "dead" | "tmp")
         })
 }
 

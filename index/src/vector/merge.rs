@@ -1,24 +1,22 @@
-//! Background work on sealed segments: making few large ones of many small ones, and graphs.
+//! Background work on sealed segments: making few large ones of many small ones.
 //!
 //! Segments are immutable, so all of it reads and writes files without holding the writer, and
 //! only the exchange at the end takes the lock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::graph::{Built, Graph};
-use super::view::{GraphSlot, Sealed, View};
-use super::writer::{Writer, discard, write_segment};
-use super::{Engine, VectorSet};
+use super::VectorSet;
+use super::view::{Sealed, View};
+use super::writer::{Writer, write_segment};
 use crate::IndexError;
 
 /// This many small segments become one.
 const MERGE_SEGMENTS: usize = 4;
 
 /// Segments that one piece of work reads; others leave them alone until it is dropped.
-struct Work<'a> {
+pub(super) struct Work<'a> {
     set: &'a VectorSet,
-    inputs: Vec<Sealed>,
+    pub(super) inputs: Vec<Sealed>,
 }
 
 impl Drop for Work<'_> {
@@ -41,60 +39,11 @@ impl VectorSet {
         Ok(true)
     }
 
-    /// Builds one graph that is wanted; whether there was one to build and it was not stopped.
-    pub(super) fn build_one(&self, stop: &AtomicBool) -> Result<bool, IndexError> {
-        if self.options.engine == Engine::Exact {
-            return Ok(false);
-        }
-        let limit = self.options.exact_limit;
-        let Some(work) = self.claim(|view, busy| graph_inputs(view, busy, limit)) else {
-            return Ok(false);
-        };
-        self.graph_rows_done.store(0, Ordering::Relaxed);
-        let whole = matches!(&work.inputs[..], [only] if !only.is_hollow());
-        let base =
-            if whole { Some(work.inputs[0].clone()) } else { self.write_merged(&work.inputs)? };
-        let slot = match &base {
-            Some(base) => self.build_slot(base, stop),
-            None => Some(GraphSlot::Absent),
-        };
-        let Some(slot) = slot else {
-            // Stopped; a new file is in no manifest yet.
-            if let (false, Some(base)) = (whole, &base) {
-                discard(&self.dir, base);
-            }
-            return Ok(false);
-        };
-        if whole {
-            self.attach(work.inputs[0].file, &slot);
-        } else {
-            let merged = base.map(|base| Sealed { graph: slot, ..base });
-            self.exchange(&work.inputs, merged.as_ref())?;
-        }
-        Ok(true)
-    }
-
-    /// The graph of a segment; `None` if stopped.
-    fn build_slot(&self, sealed: &Sealed, stop: &AtomicBool) -> Option<GraphSlot> {
-        let built = Graph::build(
-            &sealed.segment,
-            self.options.metric,
-            self.kernels,
-            self.options.hnsw,
-            stop,
-            &self.graph_rows_done,
-        );
-        match built {
-            Built::Standing(graph) => Some(GraphSlot::Standing(Arc::new(graph))),
-            Built::Stopped => None,
-            Built::Rejected(reason) => {
-                tracing::error!("discarded a vector graph, search stays exact: {reason}");
-                Some(GraphSlot::Rejected)
-            }
-        }
-    }
-
-    fn claim(&self, choose: impl FnOnce(&View, &Writer) -> Vec<Sealed>) -> Option<Work<'_>> {
+    /// Takes segments that nothing else works on.
+    pub(super) fn claim(
+        &self,
+        choose: impl FnOnce(&View, &Writer) -> Vec<Sealed>,
+    ) -> Option<Work<'_>> {
         let mut writer = self.lock();
         let inputs = choose(&writer.committed, &writer);
         if inputs.is_empty() {
@@ -105,7 +54,7 @@ impl VectorSet {
     }
 
     /// Writes the live rows of the inputs to a new segment; `None` if there are none.
-    fn write_merged(&self, inputs: &[Sealed]) -> Result<Option<Sealed>, IndexError> {
+    pub(super) fn write_merged(&self, inputs: &[Sealed]) -> Result<Option<Sealed>, IndexError> {
         let rows: Vec<_> = inputs.iter().flat_map(Sealed::live_rows).collect();
         if rows.is_empty() {
             return Ok(None);
@@ -115,35 +64,25 @@ impl VectorSet {
     }
 
     /// Puts the merged segment in the place of its inputs, first on the disk.
-    fn exchange(&self, inputs: &[Sealed], merged: Option<&Sealed>) -> Result<(), IndexError> {
+    pub(super) fn exchange(
+        &self,
+        inputs: &[Sealed],
+        merged: Option<&Sealed>,
+    ) -> Result<(), IndexError> {
         let mut writer = self.lock();
         writer.install_merged(inputs, merged)?;
         let view = self.view.load().with_merged(inputs, merged);
         self.view.store(Arc::new(view));
         Ok(())
     }
-
-    fn attach(&self, file: u32, slot: &GraphSlot) {
-        let with_graph = |view: &View| {
-            let mut view = view.clone();
-            for sealed in view.sealed.iter_mut().filter(|sealed| sealed.file == file) {
-                sealed.graph = slot.clone();
-            }
-            Arc::new(view)
-        };
-        let mut writer = self.lock();
-        writer.committed = with_graph(&writer.committed);
-        self.view.store(with_graph(&self.view.load()));
-    }
 }
 
-/// Segments without a graph that are about as large as all smaller ones together, if there are
+/// Segments without an engine that are about as large as all smaller ones together, if there are
 /// enough of them, so that a row is written again only when its segment at least doubles; else a
 /// hollow one.
 fn merge_inputs(view: &View, writer: &Writer) -> Vec<Sealed> {
     let free = view.sealed.iter().filter(|s| !writer.busy.contains(&s.file));
-    let mut small: Vec<&Sealed> =
-        free.filter(|s| !matches!(s.graph, GraphSlot::Standing(_))).collect();
+    let mut small: Vec<&Sealed> = free.filter(|s| !s.is_indexed()).collect();
     small.sort_by_key(|sealed| (sealed.live(), sealed.file));
     let mut sum = 0;
     let alike = small.iter().take_while(|sealed| {
@@ -157,22 +96,4 @@ fn merge_inputs(view: &View, writer: &Writer) -> Vec<Sealed> {
     }
     let hollow = small.into_iter().find(|sealed| sealed.is_hollow());
     hollow.cloned().into_iter().collect()
-}
-
-/// The segments that should have a graph and have none, once they hold more than `limit` rows,
-/// with the graphs that are smaller than them all; or a hollow graph with whatever has none.
-fn graph_inputs(view: &View, writer: &Writer, limit: usize) -> Vec<Sealed> {
-    let free = || view.sealed.iter().filter(|s| !writer.busy.contains(&s.file));
-    let standing = |s: &&Sealed| matches!(s.graph, GraphSlot::Standing(_));
-    let absent = |s: &&Sealed| matches!(s.graph, GraphSlot::Absent) && s.live() > 0;
-    let waiting: usize = free().filter(absent).map(Sealed::live).sum();
-    let mut inputs: Vec<Sealed> = free()
-        .filter(standing)
-        .filter(|s| s.is_hollow() || (waiting > limit && s.live() <= waiting))
-        .cloned()
-        .collect();
-    if waiting > limit || !inputs.is_empty() {
-        inputs.extend(free().filter(absent).cloned());
-    }
-    inputs
 }

@@ -18,6 +18,8 @@ enum Step {
     Seal,
     Merge,
     Build,
+    Keep(Engines),
+    Forget(Engine),
     Reopen,
     Search { vector: Vec<f32>, k: usize, tenants: Vec<&'static str>, among: Option<Vec<u128>> },
 }
@@ -52,6 +54,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Seal),
         1 => Just(Step::Merge),
         1 => Just(Step::Build),
+        1 => prop::sample::subsequence(&Engine::ALL[..], 0..=2)
+            .prop_map(|engines| Step::Keep(engines.into_iter().collect())),
+        1 => prop::sample::select(&Engine::ALL[..]).prop_map(Step::Forget),
         1 => Just(Step::Reopen),
         6 => (values(), 0_usize..30, tenants, among).prop_map(|(vector, k, tenants, among)| {
             Step::Search { vector, k, tenants, among }
@@ -61,8 +66,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 type Model = BTreeMap<u128, (String, Vec<f32>)>;
 
-fn open(dir: &Path, metric: Metric, engine: Engine) -> (VectorSet, Option<u64>) {
-    let options = VectorOptions { engine, exact_limit: 0, ..VectorOptions::new(DIM, metric) };
+fn open(dir: &Path, metric: Metric, engines: Engines) -> (VectorSet, Option<u64>) {
+    let options = VectorOptions { engines, exact_limit: 0, ..VectorOptions::new(DIM, metric) };
     VectorSet::open(dir, options).unwrap()
 }
 
@@ -87,9 +92,9 @@ fn expected(
     all.into_iter().map(hit).collect()
 }
 
-fn run(metric: Metric, engine: Engine, steps: Vec<Step>) -> Result<(), TestCaseError> {
+fn run(metric: Metric, mut engines: Engines, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let dir = tempfile::tempdir().unwrap();
-    let (mut set, _) = open(dir.path(), metric, engine);
+    let (mut set, _) = open(dir.path(), metric, engines);
     let (mut model, mut committed) = (Model::new(), Model::new());
     let mut seq = None;
     for step in steps {
@@ -118,10 +123,19 @@ fn run(metric: Metric, engine: Engine, steps: Vec<Step>) -> Result<(), TestCaseE
             Step::Merge => {
                 set.merge().unwrap();
             }
-            Step::Build => set.build_graph(&AtomicBool::new(false)).unwrap(),
+            Step::Build => {
+                set.build(&AtomicBool::new(false), &|_| ()).unwrap();
+                let lists = set.state(Engine::IvfFlat);
+                prop_assert_eq!(lists.is_in_place(), engines.contains(Engine::IvfFlat));
+            }
+            Step::Keep(kept) => {
+                engines = kept;
+                set.keep(engines);
+            }
+            Step::Forget(engine) => set.forget(engine.into()),
             Step::Reopen => {
                 drop(set);
-                let opened = open(dir.path(), metric, engine);
+                let opened = open(dir.path(), metric, engines);
                 set = opened.0;
                 prop_assert_eq!(opened.1, seq);
                 model = committed.clone();
@@ -137,14 +151,14 @@ fn run(metric: Metric, engine: Engine, steps: Vec<Step>) -> Result<(), TestCaseE
                 };
                 let got = set.search(&query).unwrap();
                 let all = expected(&model, metric, &vector, &tenants, among.as_ref());
-                match engine {
-                    Engine::Exact => prop_assert_eq!(&got[..], &all[..k.min(all.len())]),
+                if engines.contains(Engine::Hnsw) {
                     // A graph may miss a hit, but what it gives is right and enough.
-                    Engine::Hnsw => {
-                        prop_assert_eq!(got.len(), k.min(all.len()));
-                        let in_order: Vec<&Hit> = all.iter().filter(|h| got.contains(h)).collect();
-                        prop_assert_eq!(got.iter().collect::<Vec<_>>(), in_order);
-                    }
+                    prop_assert_eq!(got.len(), k.min(all.len()));
+                    let in_order: Vec<&Hit> = all.iter().filter(|h| got.contains(h)).collect();
+                    prop_assert_eq!(got.iter().collect::<Vec<_>>(), in_order);
+                } else {
+                    // So few rows are all compared, on lists or not.
+                    prop_assert_eq!(&got[..], &all[..k.min(all.len())]);
                 }
             }
         }
@@ -158,22 +172,15 @@ fn run(metric: Metric, engine: Engine, steps: Vec<Step>) -> Result<(), TestCaseE
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn a_scanned_set_agrees_with_a_map(
+    fn a_set_agrees_with_a_map_whatever_engines_it_keeps(
         metric in prop::sample::select(vec![Metric::L2, Metric::InnerProduct]),
+        engines in prop::sample::subsequence(&Engine::ALL[..], 0..=2),
         steps in prop::collection::vec(step(), 1..40),
     ) {
-        run(metric, Engine::Exact, steps)?;
-    }
-
-    #[test]
-    fn a_set_with_graphs_gives_only_right_hits(
-        metric in prop::sample::select(vec![Metric::L2, Metric::InnerProduct]),
-        steps in prop::collection::vec(step(), 1..40),
-    ) {
-        run(metric, Engine::Hnsw, steps)?;
+        run(metric, engines.into_iter().collect(), steps)?;
     }
 }
 
@@ -184,7 +191,7 @@ fn put(id: u128, values: &[f32]) -> VectorOp {
 #[test]
 fn a_refused_vector_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let (set, _) = open(dir.path(), Metric::L2, Engine::Exact);
+    let (set, _) = open(dir.path(), Metric::L2, Engines::NONE);
     for bad in [&[1.0][..], &[f32::NAN, 0.0, 0.0], &[f32::INFINITY; 3], &[1e30; 3]] {
         let applied = set.apply(&[put(1, &[1.0; 3]), put(2, bad)]);
         assert!(matches!(applied, Err(IndexError::Invalid(_))));
@@ -197,7 +204,7 @@ fn a_refused_vector_changes_nothing() {
 #[test]
 fn a_merge_that_runs_beside_changes_keeps_them() {
     let dir = tempfile::tempdir().unwrap();
-    let (set, _) = open(dir.path(), Metric::L2, Engine::Exact);
+    let (set, _) = open(dir.path(), Metric::L2, Engines::NONE);
     for round in 0..4_u8 {
         let ops: Vec<_> =
             (0..5).map(|i| put(u128::from(round * 5 + i), &[f32::from(i); 3])).collect();
@@ -221,7 +228,7 @@ fn a_merge_that_runs_beside_changes_keeps_them() {
     assert_eq!((set.get(3), set.get(7)), (None, None));
     assert_eq!(set.get(4), Some(vec![9.0; 3]));
     drop(set);
-    let (set, seq) = open(dir.path(), Metric::L2, Engine::Exact);
+    let (set, seq) = open(dir.path(), Metric::L2, Engines::NONE);
     assert_eq!((seq, set.len()), (Some(10), 19));
     assert_eq!(set.get(3), None);
     assert!(set.get(7).is_some());

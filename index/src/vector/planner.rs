@@ -1,6 +1,6 @@
-//! Scan or graph: which is quicker for a query and still right.
+//! Scan or index: which is quicker for a query and still right.
 
-/// How to search one segment.
+/// How to search one segment that has a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plan {
     /// Compare every allowed row.
@@ -48,6 +48,13 @@ pub(super) fn plan(situation: Situation) -> Plan {
     } else {
         Plan::Graph { width: width.min(rows) }
     }
+}
+
+/// Whether a segment that has lists is searched by them: while that compares fewer rows, `enough`
+/// at least, than scanning those that are allowed.
+pub(super) fn lists_pay(situation: Situation, enough: usize) -> bool {
+    let Situation { candidates, allowed, exact_limit, .. } = situation;
+    exact_limit == 0 || (candidates > exact_limit && enough < allowed)
 }
 
 #[cfg(test)]
@@ -100,5 +107,14 @@ mod tests {
     fn a_limit_of_nothing_always_takes_the_graph() {
         let small = Situation { candidates: 50, allowed: 50, rows: 60, exact_limit: 0, ..OPEN };
         assert_eq!(plan(small), Plan::Graph { width: 60 });
+    }
+
+    #[test]
+    fn lists_are_scanned_where_that_saves_comparisons() {
+        assert!(lists_pay(OPEN, 4_000));
+        assert!(!lists_pay(OPEN, 100_000));
+        assert!(!lists_pay(Situation { candidates: 20_000, ..OPEN }, 4_000));
+        assert!(!lists_pay(Situation { allowed: 3_000, ..OPEN }, 4_000));
+        assert!(lists_pay(Situation { allowed: 3_000, exact_limit: 0, ..OPEN }, 4_000));
     }
 }

@@ -125,6 +125,11 @@ impl Segment {
         Ok(this)
     }
 
+    /// Values of a vector.
+    pub(super) fn dim(&self) -> usize {
+        self.dim
+    }
+
     pub(super) fn rows(&self) -> usize {
         self.rows
     }

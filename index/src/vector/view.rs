@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::VectorOp;
 use super::bits::Bits;
 use super::fresh::Fresh;
 use super::graph::Graph;
+use super::ivf::Ivf;
 use super::segment::{Row, Segment};
+use super::{Engine, Engines, VectorOp};
 
 /// A snapshot. Cloning copies pointers; what a change touches is copied then.
 ///
@@ -16,6 +17,8 @@ use super::segment::{Row, Segment};
 pub(super) struct View {
     pub(super) sealed: Vec<Sealed>,
     pub(super) fresh: Fresh,
+    /// What sealed segments should have; they have no other.
+    pub(super) engines: Engines,
 }
 
 /// A sealed segment with what has happened to it since.
@@ -25,17 +28,54 @@ pub(super) struct Sealed {
     pub(super) file: u32,
     pub(super) segment: Arc<Segment>,
     pub(super) dead: Arc<Bits>,
-    pub(super) graph: GraphSlot,
+    pub(super) graph: Slot<Graph>,
+    pub(super) lists: Slot<Ivf>,
 }
 
-/// Whether a segment has a graph.
-#[derive(Clone)]
-pub(super) enum GraphSlot {
+/// Whether a segment has an engine.
+pub(super) enum Slot<T> {
     /// Not yet.
     Absent,
-    Standing(Arc<Graph>),
+    Standing(Arc<T>),
     /// One was built and did not find what is in it.
     Rejected,
+}
+
+// Derived, it would ask the same of `T`.
+impl<T> Clone for Slot<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Absent => Self::Absent,
+            Self::Standing(engine) => Self::Standing(Arc::clone(engine)),
+            Self::Rejected => Self::Rejected,
+        }
+    }
+}
+
+/// How far a segment's engine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Has {
+    Not,
+    Standing,
+    Rejected,
+}
+
+impl<T> Slot<T> {
+    /// The engine that searches may go through.
+    pub(super) fn standing(&self) -> Option<&T> {
+        match self {
+            Self::Standing(engine) => Some(engine),
+            Self::Absent | Self::Rejected => None,
+        }
+    }
+
+    fn has(&self) -> Has {
+        match self {
+            Self::Absent => Has::Not,
+            Self::Standing(_) => Has::Standing,
+            Self::Rejected => Has::Rejected,
+        }
+    }
 }
 
 /// The row of every live id in the fresh part.
@@ -44,7 +84,38 @@ pub(super) type FreshRows = HashMap<u128, u32>;
 impl Sealed {
     pub(super) fn new(file: u32, segment: Segment) -> Self {
         let dead = Bits::none(segment.rows());
-        Self { file, segment: Arc::new(segment), dead: Arc::new(dead), graph: GraphSlot::Absent }
+        Self {
+            file,
+            segment: Arc::new(segment),
+            dead: Arc::new(dead),
+            graph: Slot::Absent,
+            lists: Slot::Absent,
+        }
+    }
+
+    pub(super) fn has(&self, engine: Engine) -> Has {
+        match engine {
+            Engine::Hnsw => self.graph.has(),
+            Engine::IvfFlat => self.lists.has(),
+        }
+    }
+
+    /// Whether searches may go through an engine of it.
+    pub(super) fn is_indexed(&self) -> bool {
+        Engine::ALL.iter().any(|&engine| self.has(engine) == Has::Standing)
+    }
+
+    /// Whether none of the engines was built for it yet.
+    pub(super) fn is_bare(&self, engines: Engines) -> bool {
+        engines.iter().all(|engine| self.has(engine) == Has::Not)
+    }
+
+    /// Leaves out an engine.
+    pub(super) fn drop_engine(&mut self, engine: Engine) {
+        match engine {
+            Engine::Hnsw => self.graph = Slot::Absent,
+            Engine::IvfFlat => self.lists = Slot::Absent,
+        }
     }
 
     pub(super) fn live(&self) -> usize {
@@ -113,6 +184,10 @@ impl View {
         view.sealed.retain(|s| inputs.iter().all(|input| input.file != s.file));
         if let Some(merged) = merged {
             let mut merged = merged.clone();
+            // One that was dropped while it was built.
+            for engine in Engine::ALL.into_iter().filter(|&e| !self.engines.contains(e)) {
+                merged.drop_engine(engine);
+            }
             let dead = Arc::make_mut(&mut merged.dead);
             for now in &self.sealed {
                 let Some(then) = inputs.iter().find(|input| input.file == now.file) else {

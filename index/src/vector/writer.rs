@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::bits::Bits;
+use super::ivf::Ivf;
 use super::manifest::{self, DeadRef, LogRef, Manifest, SegmentRef};
 use super::segment::{self, Segment};
-use super::view::{FreshRows, Sealed, View};
-use super::{VectorOp, VectorOptions, log};
+use super::view::{FreshRows, Sealed, Slot, View};
+use super::{Engine, VectorOp, VectorOptions, log};
 use crate::{IndexError, files};
 
 /// Everything only one thread may touch at a time.
@@ -49,7 +50,7 @@ impl Writer {
             return Err(IndexError::damaged(dir, reason));
         }
 
-        let mut view = View::default();
+        let mut view = View { engines: options.engines, ..View::default() };
         for entry in &manifest.segments {
             let path = dir.join(manifest::segment_name(entry.file));
             let segment = Segment::open(&path, manifest.dim)?;
@@ -63,6 +64,11 @@ impl Writer {
                 if sealed.dead.count() != dead.count {
                     return Err(IndexError::damaged(&path, "not the rows of this commit"));
                 }
+            }
+            if options.engines.contains(Engine::IvfFlat) {
+                sealed.lists = read_lists(dir, &sealed, options);
+            } else {
+                remove_lists(dir, entry.file);
             }
             view.sealed.push(sealed);
         }
@@ -143,7 +149,8 @@ impl Writer {
     /// Moves all fresh rows of `view` into a sealed segment and starts a new log. There must be
     /// nothing after the last commit.
     pub(super) fn seal(&mut self, view: &View) -> Result<View, IndexError> {
-        let mut sealed_view = View { sealed: view.sealed.clone(), ..View::default() };
+        let mut sealed_view =
+            View { sealed: view.sealed.clone(), engines: view.engines, ..View::default() };
         if view.fresh.live() > 0 {
             sealed_view.sealed.push(self.write_segment(view.fresh.iter().collect())?);
         }
@@ -218,10 +225,37 @@ impl Writer {
     fn delete_unused(&self, names: &[String]) {
         let used = self.manifest.file_names();
         for name in names.iter().filter(|name| !used.contains(name)) {
-            if let Err(error) = std::fs::remove_file(self.dir.join(name)) {
-                tracing::warn!(file = %name, "could not delete an unused index file: {error}");
-            }
+            remove(&self.dir, name);
         }
+    }
+}
+
+/// The lists of a segment from the disk. Without them searches are only slower, so what cannot be
+/// read is built anew and is no damage to the set.
+fn read_lists(dir: &Path, sealed: &Sealed, options: &VectorOptions) -> Slot<Ivf> {
+    let path = dir.join(manifest::lists_name(sealed.file));
+    match Ivf::open(&path, &sealed.segment, options.ivfflat) {
+        Ok(Some(lists)) => Slot::Standing(Arc::new(lists)),
+        Ok(None) => Slot::Absent,
+        Err(error) => {
+            tracing::warn!("the lists of a vector segment are built anew: {error}");
+            Slot::Absent
+        }
+    }
+}
+
+/// Deletes the lists of a segment, if there are any.
+pub(super) fn remove_lists(dir: &Path, file: u32) {
+    remove(dir, &manifest::lists_name(file));
+}
+
+/// Deletes a file that is not used. One that stays does no harm.
+fn remove(dir: &Path, name: &str) {
+    match std::fs::remove_file(dir.join(name)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(file = %name, "could not delete an unused index file: {error}");
+        }
+        _ => {}
     }
 }
 
@@ -239,10 +273,8 @@ pub(super) fn write_segment(
 
 /// Deletes a written segment that will not be used.
 pub(super) fn discard(dir: &Path, sealed: &Sealed) {
-    let name = manifest::segment_name(sealed.file);
-    if let Err(error) = std::fs::remove_file(dir.join(&name)) {
-        tracing::warn!(file = %name, "could not delete an unused index file: {error}");
-    }
+    remove(dir, &manifest::segment_name(sealed.file));
+    remove_lists(dir, sealed.file);
 }
 
 /// The names in `dir` that a set may have made, but for the manifest.

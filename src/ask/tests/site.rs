@@ -99,7 +99,7 @@ impl Site {
             Indexes::open(&dir.path().join("index"), &[(Slot::A, options)]).expect("indexes");
         let indexes = Arc::new(indexes);
         let indexer =
-            Indexer::start(store.clone(), indexes.clone(), opened, Arc::new(clock.clone()))
+            Indexer::start(store.clone(), indexes.clone(), opened, Arc::new(clock.clone()), |_| ())
                 .expect("a thread");
         let embedder = Embedder::start(encoder, EmbedderOptions::default()).expect("threads");
         let settings = graph::Settings {

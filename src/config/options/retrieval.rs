@@ -89,7 +89,7 @@ pub struct SearchOptions {
     /// Candidates of a weighted search, as a multiple of top_k [default: 2.0]
     #[arg(long, env = "WEIGHTED_SEARCH_CANDIDATE_FACTOR", value_name = "X")]
     pub weighted_search_candidate_factor: Option<String>,
-    /// Index types, comma separated: hnsw, ivfflat [default: hnsw]
+    /// Types of vector index to build, comma separated: hnsw, ivfflat [default: hnsw]
     #[arg(long, env = "PGVECTOR_INDEXES", value_name = "LIST")]
     pub pgvector_indexes: Option<String>,
     /// Read when PGVECTOR_INDEXES is unset
@@ -107,4 +107,13 @@ pub struct SearchOptions {
     /// Implementation of the graph: hnsw_rs [default: hnsw_rs]
     #[arg(long, env = "HNSW_ENGINE", value_name = "NAME")]
     pub hnsw_engine: Option<String>,
+    /// Lists of the ivfflat index; fewer where they would have under 32 vectors [default: 100]
+    #[arg(long, env = "IVFFLAT_LISTS", value_name = "N")]
+    pub ivfflat_lists: Option<String>,
+    /// Lists that a search looks into at least; more under a filter [default: 4]
+    #[arg(long, env = "IVFFLAT_PROBES", value_name = "N")]
+    pub ivfflat_probes: Option<String>,
+    /// Build these types without being asked; false = only what POST /admin/indexes ensures [default: true]
+    #[arg(long, env = "AUTO_INDEX_ON_STARTUP", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub auto_index_on_startup: Option<String>,
 }

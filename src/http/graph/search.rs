@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::access::Who;
 use super::failure::of_search;
+use super::indexes::names;
 use super::wire::search::{
     SearchAnswer, SearchExplainRequest, SearchHit, SearchMode, SearchRequest,
 };
@@ -135,8 +136,9 @@ struct AnnConfig {
     metric: &'static str,
     operator: &'static str,
     requested_indexes: Vec<&'static str>,
-    existing_indexes: Vec<&'static str>,
+    existing_indexes: Vec<String>,
     hnsw_ef_search: usize,
+    ivfflat_probes: usize,
 }
 
 /// POST /debug/search_explain.
@@ -260,12 +262,12 @@ fn ann_config(app: &App) -> AnnConfig {
         Distance::L2 => "<->",
         Distance::Ip => "<#>",
     };
-    let built = app.search.graph_is_ready();
     AnnConfig {
         metric: search.distance.as_str(),
         operator,
-        requested_indexes: vec!["hnsw"],
-        existing_indexes: if built { vec!["hnsw"] } else { Vec::new() },
+        requested_indexes: search.index_types.iter().map(|engine| engine.as_str()).collect(),
+        existing_indexes: names(app, app.vector_indexes.existing()),
         hnsw_ef_search: search.hnsw.ef_search,
+        ivfflat_probes: search.ivfflat.probes,
     }
 }

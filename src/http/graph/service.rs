@@ -1,5 +1,6 @@
 //! The service itself: is it alive, is it ready, what does it measure.
 
+use activekg_index::{Engine, EngineState};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
@@ -37,9 +38,11 @@ pub(super) async fn ready(State(app): State<App>) -> Response {
     let problems = app.problems();
     let (status, body) = if problems.is_empty() {
         let mut body = json!({ "status": "ready" });
-        // Searches are exact, and slower, until the graph stands: worth a note, not a refusal.
-        if let Some((done, total)) = app.search.graph_progress() {
-            body["vector_graph"] = json!({ "state": "building", "done": done, "total": total });
+        // Searches do without an index until it stands: worth a note, not a refusal.
+        let building: Vec<Value> =
+            app.vector_indexes.states().into_iter().filter_map(building).collect();
+        if !building.is_empty() {
+            body["vector_indexes"] = building.into();
         }
         (StatusCode::OK, body)
     } else {
@@ -49,6 +52,13 @@ pub(super) async fn ready(State(app): State<App>) -> Response {
         (StatusCode::SERVICE_UNAVAILABLE, body)
     };
     (status, [(CONTENT_TYPE, JSON)], Body::from(json::to_vec(&body))).into_response()
+}
+
+/// How far the building of a vector index is.
+fn building((engine, state): (Engine, EngineState)) -> Option<Value> {
+    let EngineState::Building { done, total, serving: _ } = state else { return None };
+    let name = engine.as_str();
+    Some(json!({ "type": name, "state": "building", "done": done, "total": total }))
 }
 
 /// GET /metrics: JSON, or Prometheus text for those who ask for it.

@@ -348,6 +348,23 @@ pub static ROUTES: &[Route] = &[
         answer: Answer::Json("BackupTrial"),
         ..admin(Verb::Post, "/admin/backups/{name}/verify", "Try a backup out")
     },
+    Route {
+        answer: Answer::Json("IndexesAnswer"),
+        ..admin(Verb::Get, "/admin/indexes", "List the vector indexes")
+    },
+    Route {
+        body: Some("IndexesRequest"),
+        answer: Answer::Json("IndexesAnswer"),
+        ..admin(Verb::Post, "/admin/indexes", "List, ensure, rebuild or drop vector indexes")
+    },
+    Route {
+        answer: Answer::Json("MigrateAnswer"),
+        ..admin(Verb::Post, "/admin/migrate", "Make sure that the store and its indexes are there")
+    },
+    Route {
+        answer: Answer::Json("DbStatus"),
+        ..admin(Verb::Get, "/admin/db_status", "Describe the store as a database")
+    },
     operate(Verb::Get, "/admin/model", "Show the embedding model and its change", "ModelStatus"),
     Route {
         body: Some("ModelChangeRequest"),
@@ -455,6 +472,25 @@ pub static ROUTES: &[Route] = &[
     },
     admin(Verb::Get, "/debug/embed_info", "Describe the embeddings"),
     admin(Verb::Get, "/_admin/embed_info", "Describe the embeddings"),
+    Route {
+        query: &[TENANT],
+        answer: Answer::Json("ClassCoverage"),
+        ..admin(Verb::Get, "/_admin/embed_class_coverage", "Count what is embedded of each class")
+    },
+    Route {
+        query: &[optional("buckets", "integer", "1 to 1000; default 10"), TENANT],
+        answer: Answer::Json("DriftHistogram"),
+        ..admin(Verb::Get, "/_admin/drift_histogram", "Count nodes by how far they drifted")
+    },
+    Route {
+        body: Some("UpliftRequest"),
+        answer: Answer::Json("UpliftAnswer"),
+        ..admin(
+            Verb::Post,
+            "/_admin/metrics/retrieval_uplift",
+            "Publish what an evaluation measured",
+        )
+    },
     Route {
         query: &[Parameter { name: "q", kind: "string", required: true, about: "A question" }],
         ..open("/debug/intent", "Show how a question is understood", JSON_ANY)

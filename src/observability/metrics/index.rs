@@ -6,7 +6,8 @@ use prometheus::HistogramVec;
 
 use super::register::Register;
 
-/// Builds of the vector index.
+/// Builds of the vector index. A clone counts in the same place.
+#[derive(Clone)]
 pub struct IndexMetrics {
     build: HistogramVec,
 }
