@@ -181,12 +181,15 @@ fn built(set: &VectorSet, engine: Engine) -> Result<f64, Box<dyn Error>> {
     Ok(started.elapsed().as_secs_f64())
 }
 
-/// The ids each query finds, and searches a second.
+/// The ids that each query finds, best first.
+type Hits = Vec<Vec<u128>>;
+
+/// What the queries find, and searches a second.
 fn found(
     set: &VectorSet,
     queries: &[Vec<f32>],
     among: Option<&IdSet>,
-) -> Result<(Vec<Vec<u128>>, f64), Box<dyn Error>> {
+) -> Result<(Hits, f64), Box<dyn Error>> {
     let started = Instant::now();
     let mut found = Vec::with_capacity(queries.len());
     for vector in queries {

@@ -14,6 +14,7 @@ mod embed;
 mod eval;
 mod extract;
 mod keys;
+mod mcp;
 mod models;
 mod queue;
 mod remote;
@@ -68,6 +69,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Ask a running server a question
     Ask(Box<ask::AskArgs>),
+    /// Serve the graph as tools to an editor or an agent, over standard input and output
+    Mcp(Box<mcp::McpArgs>),
     /// Look after the store
     Db(db::DbArgs),
     /// Turn texts into vectors: JSON lines in, JSON lines out
@@ -127,6 +130,7 @@ impl Command {
             Self::Serve(args) => serve::run(&args),
             Self::Demo(args) => demo::run(&args),
             Self::Ask(args) => ask::run(&args),
+            Self::Mcp(args) => mcp::run(&args),
             Self::Db(args) => db::run(&args),
             Self::Embed(args) => embed::run(args),
             Self::Eval(args) => eval::run(args),

@@ -39,6 +39,7 @@ mod sweep;
 pub mod text;
 mod update;
 mod view;
+mod walk;
 
 use std::sync::Arc;
 
@@ -77,6 +78,10 @@ pub use survey::ClassCount;
 pub use sweep::Sweep;
 pub use update::NodeChanges;
 pub use view::View;
+pub use walk::{
+    Along, Around, Direction, EdgeBetween, Expanded, Expansion, Leg, Neighbor, Neighbors, Path,
+    Place, Reached, Subgraph, Way,
+};
 
 /// What the graph needs to know of the settings.
 #[derive(Debug, Clone)]

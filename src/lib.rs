@@ -44,6 +44,7 @@ pub mod graph;
 pub mod http;
 pub mod jobs;
 pub mod llm;
+pub mod mcp;
 pub mod models;
 pub mod names;
 pub mod observability;

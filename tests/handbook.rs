@@ -32,19 +32,37 @@ fn script(page: &str, addr: &str) -> String {
     script
 }
 
-#[test]
-fn the_examples_of_the_api_page_work() {
+/// Runs the examples of a page against a server of its own: what they printed, if curl is there.
+fn run(page: &str) -> Option<String> {
     if Command::new("curl").arg("--version").output().is_err() {
         println!("skipped: curl is not installed");
-        return;
+        return None;
     }
-    let page = include_str!("../docs/api.md");
-    assert!(blocks(page).len() >= 10, "the page has examples");
     let server = Server::start(&[]);
     let script = script(page, &server.addr().to_string());
     let ran = Command::new("bash").args(["-c", &script]).output().expect("run bash");
     let (said, failed) =
         (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "{failed}\n{said}");
-    assert!(said.contains("trigger_fired") || said.contains("\"events\""), "{said}");
+    Some(said.into_owned())
+}
+
+#[test]
+fn the_examples_of_the_api_page_work() {
+    let page = include_str!("../docs/api.md");
+    assert!(blocks(page).len() >= 10, "the page has examples");
+    if let Some(said) = run(page) {
+        assert!(said.contains("trigger_fired") || said.contains("\"events\""), "{said}");
+    }
+}
+
+#[test]
+fn the_examples_of_the_page_on_clients_work() {
+    let page = include_str!("../docs/clients.md");
+    assert!(blocks(page).len() >= 4, "the page has examples");
+    if let Some(said) = run(page) {
+        for expected in ["every week [0]", "data: [DONE]", "\"found\":true", "\"expanded\":[{"] {
+            assert!(said.contains(expected), "{expected} is not in: {said}");
+        }
+    }
 }

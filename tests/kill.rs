@@ -430,7 +430,7 @@ fn check_whole(server: &Server, known: &Acknowledged, status: &Value, attempts: 
     for (id, text) in known.iter().step_by(step) {
         let Some(text) = text else { continue };
         let count = |path: String| server.get(&path).expect(200)["count"].clone();
-        let events = count(format!("/events?node_id={id}"));
+        let events = count(format!("/events?node_id={id}&event_type=refreshed"));
         assert_ne!(events, 0, "every embedding of {id} is an event");
         assert_eq!(events, count(format!("/nodes/{id}/versions?limit=100")), "{id}");
         let word = text.split(' ').nth(1).unwrap();

@@ -176,7 +176,7 @@ fn removed_vectors_are_not_found_and_moved_ones_are_found_where_they_are() {
     assert_eq!(pair.recall(ROWS, None), 1.0);
     let vector = pair.data.vector();
     let query = VectorQuery { vector: &vector, k: 500, tenants: &["t0"], among: None, ef: None };
-    let gone = |id: &u128| id % 5 == 0 && !(1..=200).contains(id);
+    let gone = |id: &u128| id.is_multiple_of(5) && !(1..=200).contains(id);
     assert!(!ids(&pair.lists, &query).iter().any(gone));
     let hollow: Vec<_> =
         (0..ROWS as u128).filter(|id| id % 5 < 3).map(|id| VectorOp::Remove { id }).collect();

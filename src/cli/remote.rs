@@ -199,6 +199,16 @@ impl Client {
         Ok(())
     }
 
+    /// POST of a body as it is: the answer as it is, whatever its status.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached.
+    pub(super) async fn exchange(&self, path: &str, body: String) -> anyhow::Result<String> {
+        let answer = self.send(Method::POST, path, Some(body)).await?;
+        answer.text().await.with_context(|| format!("read the answer to POST {path}"))
+    }
+
     async fn json(
         &self,
         method: Method,
@@ -218,15 +228,7 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Response> {
-        let what = format!("{method} {path}");
-        let mut request: RequestBuilder = self.http.request(method, format!("{}{path}", self.base));
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token.reveal());
-        }
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
-        }
-        let answer = request.send().await.with_context(|| format!("send {what}"))?;
+        let answer = self.send(method, path, body.map(Value::to_string)).await?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
@@ -236,6 +238,23 @@ impl Client {
         let detail = body.as_ref().and_then(|body| body.get("detail"));
         let detail = detail.map(|detail| detail.as_str().map_or(detail.to_string(), str::to_owned));
         bail!("the server answered {status}: {}", detail.unwrap_or(text))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> anyhow::Result<Response> {
+        let what = format!("{method} {path}");
+        let mut request: RequestBuilder = self.http.request(method, format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.reveal());
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body);
+        }
+        request.send().await.with_context(|| format!("send {what}"))
     }
 }
 

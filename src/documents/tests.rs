@@ -131,7 +131,7 @@ fn pages_declare_their_character_set() {
 #[test]
 fn tables_are_read() {
     for (table, text) in [
-        ("name;x,y\n\"a;b\nc\"; 2 \n\n", "name\tx,y\na;b c\t2"),
+        ("name;unit;x,y\n\"a;b\nc\";kg; 2 \n\n", "name\tunit\tx,y\na;b c\tkg\t2"),
         ("a,b\n1,\"say \"\"hi\"\"\"\n,\n3", "a\tb\n1\tsay \"hi\"\n3"),
         ("a\tb\n1\t2", "a\tb\n1\t2"),
         ("\"never closed, at all", "never closed, at all"),

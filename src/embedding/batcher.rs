@@ -147,6 +147,11 @@ impl Embedder {
         vectors
     }
 
+    /// Word pieces of each text that the model reads, all together.
+    pub(super) fn count_tokens(&self, texts: &[String]) -> Result<usize, EmbedError> {
+        texts.iter().map(|text| Ok(self.shared.model.tokenize(text)?.len())).sum()
+    }
+
     /// The parts of `text` beyond what the model reads.
     pub(super) fn further_windows(&self, text: &str) -> Result<Vec<String>, EmbedError> {
         self.shared.model.further_windows(text)

@@ -189,6 +189,19 @@ impl FixedEmbedder {
         }
     }
 
+    /// Word pieces that the model reads of `texts`, all together; none for a service, which alone
+    /// knows its own. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::Failed`] if a text cannot be split.
+    pub fn count_tokens(&self, texts: &[String]) -> Result<Option<usize>, EmbedError> {
+        match &self.engine {
+            Engine::Local(local) => local.count_tokens(texts).map(Some),
+            Engine::Remote(_) => Ok(None),
+        }
+    }
+
     /// What the vectors are.
     pub fn model(&self) -> &ModelInfo {
         match &self.engine {

@@ -21,13 +21,13 @@ mod sweep;
 mod triggers;
 
 /// A graph on a store of its own, and a clock that stands still.
-struct Bench {
-    graph: Graph,
+pub(super) struct Bench {
+    pub(super) graph: Graph,
     clock: ManualClock,
     dir: tempfile::TempDir,
 }
 
-fn bench(settings: Settings) -> Bench {
+pub(super) fn bench(settings: Settings) -> Bench {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path(), StoreOptions::default()).expect("a store");
     let clock = ManualClock::at(UnixMicros(1_000_000));
@@ -36,7 +36,7 @@ fn bench(settings: Settings) -> Bench {
     Bench { graph, clock, dir }
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         auto_embed: true,
         report_jobs: true,
@@ -62,7 +62,7 @@ fn view(name: &str) -> View {
     View::of(tenant(name))
 }
 
-fn object(value: serde_json::Value) -> Object {
+pub(super) fn object(value: serde_json::Value) -> Object {
     value.as_object().expect("an object").clone()
 }
 

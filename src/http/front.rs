@@ -24,7 +24,7 @@ use super::cors::Cors;
 use super::dialect::{self, Anonymous, Dialect};
 use super::error::{ApiError, ErrorKind};
 use super::limits;
-use super::rate_limit::{Group, Permit, RateLimiter, Verdict};
+use super::rate_limit::{Group, Permit, Quota, RateLimiter, Verdict};
 use super::request_id::{RequestId, X_REQUEST_ID};
 use super::routes::{Found, Route, RouteTable, joined, segments};
 use crate::admin::Peer;
@@ -66,8 +66,8 @@ pub struct FrontSettings {
     pub rates: Option<RateLimiter>,
     /// Browsers of other origins.
     pub cors: Cors,
-    /// How errors are worded.
-    pub dialect: Dialect,
+    /// How errors of a path are worded.
+    pub dialect: fn(&str) -> Dialect,
 }
 
 /// A surface: `routes` in front of `handlers`, which must hold exactly them.
@@ -97,6 +97,7 @@ impl<G: Gate> Front<G> {
         let id = RequestId::of(request.headers());
         let origin = request.headers().get(ORIGIN).cloned();
         let cors = &self.settings.cors;
+        let dialect = (self.settings.dialect)(&segments(request.uri().path()).join("/"));
         let mut path = None;
         let mut response = match cors.preflight(request.method(), request.headers()) {
             Some(response) => response,
@@ -108,7 +109,7 @@ impl<G: Gate> Front<G> {
         };
         if let Some(error) = response.extensions_mut().remove::<ApiError>() {
             dialect::log(&error, &id, path.unwrap_or_default());
-            response = self.settings.dialect.render(&error, &id);
+            response = dialect.render(&error, &id);
         }
         if response.extensions().get::<Anonymous>().is_none() {
             response.headers_mut().insert(X_REQUEST_ID, id.header());
@@ -177,7 +178,11 @@ impl<G: Gate> Front<G> {
         if let Some(tenant) = &tenant {
             verdict = self.limit(route, tenant)?;
         }
-        let permit = self.enter(route, tenant.as_deref().unwrap_or(&address), verdict)?;
+        let who = tenant.as_deref().unwrap_or(&address);
+        let permit = self.enter(route, who, verdict)?;
+        if let Some(rates) = self.settings.rates.as_ref().filter(|_| !is_local(&parts)) {
+            parts.extensions.insert(Quota::new(rates.clone(), who));
+        }
         let body = limits::read(body, most).await?;
 
         parts.uri = with_path(&parts.uri, &asked);
@@ -290,7 +295,8 @@ fn with_path(uri: &Uri, path: &[String]) -> Uri {
     text.parse().expect("an escaped path and the query of a valid URI make a valid URI")
 }
 
-fn unix_now() -> u64 {
+/// Seconds since 1970.
+pub(super) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 

@@ -9,8 +9,10 @@ mod edges;
 mod embedding;
 mod failure;
 mod indexes;
+mod mcp;
 mod models;
 mod nodes;
+mod openai;
 mod queues;
 mod search;
 mod service;
@@ -19,6 +21,7 @@ pub mod table;
 mod triggers;
 mod upkeep;
 mod upload;
+mod walks;
 pub mod wire;
 
 use std::time::Duration;
@@ -33,7 +36,6 @@ use axum::routing::{delete, get, post, put};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::http::cors::Cors;
-use crate::http::dialect::Dialect;
 use crate::http::error::ApiError;
 use crate::http::front::{self, FrontSettings, Gate};
 use crate::http::pages;
@@ -48,7 +50,7 @@ pub fn router(app: App) -> Router {
         real_ip_header: limits.real_ip_header.clone(),
         rates: limits.rates.map(RateLimiter::new),
         cors: Cors::new(&app.config.cors),
-        dialect: Dialect::Detail,
+        dialect: table::dialect,
     };
     let handlers = Router::new()
         .route("/health", get(service::health))
@@ -73,9 +75,16 @@ pub fn router(app: App) -> Router {
         .route("/triggers", post(triggers::register).get(triggers::list))
         .route("/triggers/{name}", delete(triggers::delete))
         .route("/upload", post(upload::upload))
+        .route("/graph/neighbors", get(walks::neighbors))
+        .route("/graph/path", get(walks::path))
+        .route("/graph/subgraph", get(walks::subgraph))
         .route("/search", post(search::search))
         .route("/ask", post(ask::ask))
         .route("/ask/stream", post(ask::ask_stream))
+        .route("/mcp", post(mcp::serve))
+        .route("/v1/models", get(openai::models))
+        .route("/v1/embeddings", post(openai::embeddings::create))
+        .route("/v1/chat/completions", post(openai::chat::complete))
         .route("/admin/embedding/status", get(embedding::status))
         .route("/admin/embedding/requeue", post(embedding::requeue))
         .route("/admin/refresh", post(upkeep::refresh))

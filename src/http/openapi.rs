@@ -2,14 +2,15 @@
 
 use serde_json::{Map, Value, json};
 
-use super::rate_limit::Group;
+use super::dialect::Dialect;
+use super::error::ErrorKind;
 use super::routes::{Answer, Parameter, Route};
 
 /// Bodies that are forms, because they hold files. All others are JSON.
 const FORMS: [&str; 1] = ["UploadForm"];
 
-/// The OpenAPI 3.1 document of `routes`. `schemas` is a JSON object of the schemas that routes
-/// name.
+/// The OpenAPI 3.1 document of `routes`, whose errors are worded as `dialect` says for each path.
+/// `schemas` is a JSON object of the schemas that routes name.
 ///
 /// # Errors
 ///
@@ -18,13 +19,14 @@ pub fn document(
     title: &str,
     version: &str,
     routes: &[Route],
+    dialect: fn(&str) -> Dialect,
     schemas: &str,
 ) -> Result<Value, serde_json::Error> {
     let schemas: Value = serde_json::from_str(schemas)?;
     let mut paths = Map::new();
     for route in routes {
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
-        path[route.method.as_str().to_ascii_lowercase()] = operation(route);
+        path[route.method.as_str().to_ascii_lowercase()] = operation(route, dialect(route.path));
     }
     Ok(json!({
         "openapi": "3.1.0",
@@ -39,8 +41,8 @@ pub fn document(
     }))
 }
 
-fn operation(route: &Route) -> Value {
-    let Route { method: _, path, summary, tag, access, group, query, body, answer } = route;
+fn operation(route: &Route, dialect: Dialect) -> Value {
+    let Route { method: _, path, summary, tag, access, group, query, body, answer, also } = route;
     let in_path =
         path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
     let in_path: Vec<Value> = in_path
@@ -66,39 +68,73 @@ fn operation(route: &Route) -> Value {
         }
         operation["requestBody"] = json!({ "required": true, "content": content });
     }
-    operation["responses"] = responses(answer, access.is_some(), *group, absent, checked);
+    let mut errors = also.to_vec();
+    let applies = [
+        (access.is_some(), [ErrorKind::Unauthorized, ErrorKind::Forbidden]),
+        (absent, [ErrorKind::NotFound; 2]),
+        (checked, [ErrorKind::Invalid; 2]),
+        (body.is_some(), [ErrorKind::BadRequest, ErrorKind::TooLarge]),
+        (group.is_some(), [ErrorKind::TooMany; 2]),
+    ];
+    errors.extend(applies.into_iter().filter(|(applies, _)| *applies).flat_map(|(_, kinds)| kinds));
+    operation["responses"] = responses(answer, dialect, &errors);
     if access.is_some() {
         operation["security"] = json!([{ "bearer": [] }]);
     }
     operation
 }
 
-fn responses(
-    answer: &Answer,
-    token: bool,
-    group: Option<Group>,
-    absent: bool,
-    checked: bool,
-) -> Value {
-    let error = |about: &str, schema| json!({ "description": about, "content": content(&Answer::Json(schema)) });
-    let mut responses = json!({ "200": { "description": "Success", "content": content(answer) } });
-    for (applies, status, about, schema) in [
-        (token, "401", "No valid token", "Error"),
-        (token, "403", "The token does not allow this", "Error"),
-        (absent, "404", "Not there, or not for this caller", "Error"),
-        (checked, "422", "Fields are wrong", "ValidationError"),
-        (group.is_some(), "429", "Too many requests", "Error"),
-    ] {
-        if applies {
-            responses[status] = error(about, schema);
-        }
+/// What a route may answer, as far as its callers can bring it about. A server in trouble answers
+/// 500, 503 or 507 besides, in the same words.
+fn responses(answer: &Answer, dialect: Dialect, errors: &[ErrorKind]) -> Value {
+    let (error, faults) = match dialect {
+        Dialect::Detail => ("Error", "ValidationError"),
+        Dialect::OpenAi => ("OpenAiError", "OpenAiError"),
+        Dialect::JsonRpc => ("JsonRpcError", "JsonRpcError"),
+    };
+    let success = if matches!(answer, Answer::Begun(_)) { "202" } else { "200" };
+    let mut responses =
+        json!({ success: { "description": "Success", "content": content(answer) } });
+    if dialect == Dialect::JsonRpc {
+        responses["202"] = json!({ "description": "Taken, and nothing to answer" });
+    }
+    for kind in errors {
+        let schema = if *kind == ErrorKind::Invalid { faults } else { error };
+        let content = match kind {
+            ErrorKind::TooLarge if dialect == Dialect::Detail => {
+                content(&Answer::Text("text/plain"))
+            }
+            _ => content(&Answer::Json(schema)),
+        };
+        responses[dialect.status(*kind).as_str()] =
+            json!({ "description": about(*kind), "content": content });
     }
     responses
 }
 
+/// What an error says to whoever reads the description.
+fn about(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::BadRequest => "The request makes no sense as a whole",
+        ErrorKind::Unauthorized => "No valid token",
+        ErrorKind::Forbidden => "The token does not allow this",
+        ErrorKind::NotFound => "Not there, or not for this caller",
+        ErrorKind::MethodNotAllowed => "Another method is meant",
+        ErrorKind::Timeout => "The request came too slowly",
+        ErrorKind::Conflict => "It is there already, or in another state",
+        ErrorKind::TooLarge => "The body is larger than allowed",
+        ErrorKind::Invalid => "Fields are wrong",
+        ErrorKind::TooMany => "Too many requests",
+        ErrorKind::NotConfigured => "A setting is missing",
+        ErrorKind::Internal | ErrorKind::Unhandled => "The server failed",
+        ErrorKind::Unavailable => "A part that is needed is off or down",
+        ErrorKind::InsufficientStorage => "The disk is nearly full",
+    }
+}
+
 fn content(answer: &Answer) -> Value {
     match answer {
-        Answer::Json(schema) => {
+        Answer::Json(schema) | Answer::Begun(schema) => {
             json!({ "application/json": { "schema": { "$ref": format!("#/components/schemas/{schema}") } } })
         }
         Answer::Text(kind) => {
@@ -122,11 +158,11 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::http::graph::table::ROUTES;
+    use crate::http::graph::table::{ROUTES, dialect};
     use crate::http::pages::GRAPH_SCHEMAS;
 
     fn graph() -> Value {
-        document("activekg", "1.0.0", ROUTES, GRAPH_SCHEMAS).expect("the schemas are JSON")
+        document("activekg", "1.0.0", ROUTES, dialect, GRAPH_SCHEMAS).expect("the schemas are JSON")
     }
 
     fn references<'a>(value: &'a Value, found: &mut HashSet<&'a str>) {

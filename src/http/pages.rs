@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::dialect::with_type;
 use super::error::ApiError;
 use super::extract::Reply;
-use super::graph::table::ROUTES;
+use super::graph::table::{ROUTES, dialect};
 use super::openapi;
 use crate::app::App;
 
@@ -89,7 +89,7 @@ pub async fn demo() -> Page {
 ///
 /// When the schemas that are compiled in are damaged.
 pub async fn openapi(State(app): State<App>) -> Result<Reply<Value>, ApiError> {
-    openapi::document("activekg", &app.config.server.version, ROUTES, GRAPH_SCHEMAS)
+    openapi::document("activekg", &app.config.server.version, ROUTES, dialect, GRAPH_SCHEMAS)
         .map(Reply)
         .map_err(ApiError::unhandled)
 }

@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::{ApiError, ErrorKind};
 use crate::config::{Bucket, RateLimits};
+use crate::observability::metrics::RateLimited;
 
 /// Callers remembered at once. A bucket is about 100 bytes.
 pub const CALLERS_MAX: usize = 65_536;
@@ -189,6 +190,40 @@ impl RateLimiter {
     }
 }
 
+/// What a caller may do in the time to come, for handlers that do the work of several routes at
+/// once: each piece of it counts as a request to its own route.
+#[derive(Clone)]
+pub struct Quota {
+    limiter: RateLimiter,
+    who: Box<str>,
+}
+
+impl Quota {
+    /// The quota of `who`.
+    pub fn new(limiter: RateLimiter, who: &str) -> Self {
+        Self { limiter, who: who.into() }
+    }
+
+    /// Counts one request to a route of `group`, which is under way as long as the permit lives.
+    ///
+    /// # Errors
+    ///
+    /// Which limit is reached, and how to say so.
+    pub fn begin(
+        &self,
+        group: Group,
+        now: Instant,
+        unix_now: u64,
+    ) -> Result<Permit, (RateLimited, ApiError)> {
+        let verdict = self.limiter.take(group, &self.who, now);
+        if !verdict.allowed {
+            return Err((RateLimited::Rate, verdict.refusal(unix_now)));
+        }
+        let permit = self.limiter.enter(group, &self.who, now);
+        permit.ok_or_else(|| (RateLimited::Concurrency, verdict.refusal_of_concurrency(unix_now)))
+    }
+}
+
 /// The right to make one answer; given back when dropped.
 pub struct Permit {
     state: Arc<Mutex<State>>,
@@ -290,6 +325,24 @@ pub(super) mod tests {
         assert!(third.is_some(), "one that hangs does not count");
         drop((second, third));
         assert!(limiter.state.lock().expect("unpoisoned").in_flight.is_empty());
+    }
+
+    #[test]
+    fn a_quota_counts_for_each_group_as_its_routes_do() {
+        let (limiter, now) = (RateLimiter::new(rates()), Instant::now());
+        let quota = Quota::new(limiter.clone(), "a");
+        let begin = |group| quota.begin(group, now, 0);
+        let (first, second) = (begin(Group::Ask), begin(Group::Ask));
+        assert!(first.is_ok() && second.is_ok());
+        let (limit, _) = begin(Group::Ask).err().expect("two at once");
+        assert_eq!(limit, RateLimited::Concurrency);
+        drop((first, second));
+        assert!(begin(Group::Ask).is_ok());
+        // Five in a burst: four are spent, one with the refusal.
+        assert!(limiter.take(Group::Ask, "a", now).allowed);
+        let (limit, error) = begin(Group::Ask).err().expect("too often");
+        assert_eq!((limit, error.kind), (RateLimited::Rate, ErrorKind::TooMany));
+        assert!(begin(Group::Search).is_ok());
     }
 
     #[test]

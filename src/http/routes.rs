@@ -5,6 +5,7 @@ use std::fmt;
 
 use axum::http::Method;
 
+use super::error::ErrorKind;
 use super::rate_limit::Group;
 use crate::auth::Access;
 
@@ -60,6 +61,8 @@ pub struct Route {
     pub body: Option<&'static str>,
     /// What a success holds.
     pub answer: Answer,
+    /// What it may answer besides what follows from the above.
+    pub also: &'static [ErrorKind],
 }
 
 /// A query parameter.
@@ -80,6 +83,8 @@ pub struct Parameter {
 pub enum Answer {
     /// JSON of the schema of this name.
     Json(&'static str),
+    /// The same with 202: what was asked for is going on.
+    Begun(&'static str),
     /// Text of this type.
     Text(&'static str),
 }
@@ -213,6 +218,7 @@ mod tests {
             query: &[],
             body: None,
             answer: Answer::Text("text/plain"),
+            also: &[],
         }
     }
 

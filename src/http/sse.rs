@@ -38,6 +38,16 @@ impl Frame {
         Self(format!("event: {name}\ndata: {data}\n\n").into())
     }
 
+    /// Data without a name, in compact JSON.
+    pub fn data<T: Serialize + ?Sized>(data: &T) -> Self {
+        Self(format!("data: {}\n\n", String::from_utf8_lossy(&json::to_vec(data))).into())
+    }
+
+    /// The mark that ends a stream of such data.
+    pub fn done() -> Self {
+        Self(Bytes::from_static(b"data: [DONE]\n\n"))
+    }
+
     fn keep_alive() -> Self {
         Self(Bytes::from_static(b": keep-alive\n\n"))
     }

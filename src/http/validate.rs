@@ -52,6 +52,27 @@ impl Item {
             .with_ctx(json!({ "error": message }))
     }
 
+    /// Where the fault is, below the body or the query: `messages.0.role`; nothing for the whole,
+    /// and for a body that is no JSON, in which a place is a count of characters.
+    pub fn place(&self) -> Option<String> {
+        if self.kind == "json_invalid" {
+            return None;
+        }
+        let steps = self.loc.get(1..).unwrap_or_default().iter();
+        let steps: Vec<String> = steps
+            .map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned))
+            .collect();
+        (!steps.is_empty()).then(|| steps.join("."))
+    }
+
+    /// The fault and its place in a sentence.
+    pub fn sentence(&self) -> String {
+        match self.place() {
+            Some(place) => format!("{place}: {}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     /// The item as answers have it.
     pub fn to_value(&self) -> Value {
         let Self { kind, loc, message, input, ctx } = self;

@@ -128,6 +128,7 @@ impl Site {
         let waiting = Waiting::AtMost(Duration::from_secs(60));
         let patience = Patience { callers: waiting, administrators: waiting };
         let writes = Writes::new(graph.clone(), settlements.clone(), freshness, patience);
+        crate::tls::init();
         let fetcher =
             Fetcher::new(&config::Fetch::default(), SystemNames::default()).expect("a client");
         let metrics = Metrics::new(Registry::new(), UnixMicros(0)).expect("metrics");

@@ -5,8 +5,9 @@ use ::csv::{ReaderBuilder, StringRecord};
 use super::write::Writer;
 use crate::documents::{Limits, NoText};
 
-/// What may stand between cells; of equally many the first counts.
-const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
+/// What may stand between cells; of equally many the first counts, for commas stand within cells as
+/// well.
+const DELIMITERS: [u8; 4] = [b';', b'\t', b'|', b','];
 /// Bytes at the start that tell the delimiter.
 const LOOKED_AT: usize = 4096;
 

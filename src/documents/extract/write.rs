@@ -50,15 +50,21 @@ impl Writer {
     ///
     /// As [`words`](Self::words).
     pub(super) fn lines(&mut self, lines: &str) -> Result<(), NoText> {
-        for (n, line) in lines.split('\n').enumerate() {
-            match n {
-                0 => {}
-                _ if line.trim().is_empty() => self.paragraph(),
-                _ => self.line(),
+        let (first, mut rest) = lines.split_once('\n').unwrap_or((lines, ""));
+        self.words(first)?;
+        if first.len() < lines.len() {
+            self.line();
+        }
+        while let Some((line, more)) = rest.split_once('\n') {
+            if line.trim().is_empty() {
+                self.paragraph();
             }
             self.words(line)?;
+            self.line();
+            rest = more;
         }
-        Ok(())
+        // What follows may go on with this line.
+        self.words(rest)
     }
 
     /// What follows is a word of its own.
@@ -128,8 +134,9 @@ mod tests {
         out.line();
         out.words("\0d\u{7}").unwrap();
         out.lines("\ne f \r\n\r\n\r\ng").unwrap();
-        out.lines(" h\n").unwrap();
-        assert_eq!(out.finish(), "a b\tc\n\nd\ne f\n\ng h");
+        out.lines(" h\n  ").unwrap();
+        out.lines("i").unwrap();
+        assert_eq!(out.finish(), "a b\tc\n\nd\ne f\n\ng h\ni");
     }
 
     #[test]

@@ -31,6 +31,7 @@ const fn route(
         query: &[],
         body: None,
         answer: Answer::Text(""),
+        also: &[],
     }
 }
 
@@ -111,7 +112,7 @@ fn server(tokens: bool, limited: bool, cors: bool) -> Router {
         real_ip_header: Some("X-Forwarded-For".to_owned()),
         rates: limited.then(|| RateLimiter::new(rates())),
         cors: Cors::new(&cors),
-        dialect: Dialect::Detail,
+        dialect: |_| Dialect::Detail,
     };
     surface(Door { tokens }, settings, &ROUTES, handlers)
 }

@@ -70,7 +70,7 @@ pub(super) async fn ask_stream(
 }
 
 /// The answer to an error of a question.
-fn of_ask(error: ask::Error) -> ApiError {
+pub(super) fn of_ask(error: ask::Error) -> ApiError {
     match error {
         ask::Error::Off => ApiError::unavailable(error.to_string()),
         ask::Error::Search(error) => of_search(error, FAILED),
@@ -85,7 +85,7 @@ fn question(body: AskRequest) -> Question {
 }
 
 /// Adds an answer to the metrics.
-fn count(metrics: &AskMetrics, answer: &Answer, started: Instant) {
+pub(super) fn count(metrics: &AskMetrics, answer: &Answer, started: Instant) {
     if matches!(&answer.outcome, Outcome::Answered(report) if report.stood_in) {
         metrics.stood_in();
     }
@@ -226,7 +226,7 @@ fn object<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
     members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-fn citation_view(citation: Citation) -> CitationView {
+pub(super) fn citation_view(citation: Citation) -> CitationView {
     let Citation { node, classes, drift_score, age_days, lineage } = citation;
     let step =
         |(ancestor, depth): (NodeId, u32)| LineageStep { ancestor: ancestor.as_uuid(), depth };

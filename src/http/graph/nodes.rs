@@ -3,14 +3,13 @@
 use activekg_storage::ids::{NodeId, TenantId};
 use activekg_storage::tables::graph::EmbeddingStatus;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
 
 use super::access::Who;
 use super::failure::of_graph;
 use super::wire::node::{
     BatchAnswer, BatchItem, BatchResult, ExternalNode, NodeBatch, NodeCreate, NodeCreated,
-    NodeDeleted, NodeList, NodePut, NodeRefreshed, NodeSummary, NodeView, RefreshQueued,
-    VersionList, VersionView,
+    NodeDeleted, NodeList, NodePut, NodeRefreshed, NodeSummary, NodeView, RefreshAnswer,
+    RefreshQueued, VersionList, VersionView,
 };
 use super::wire::policy;
 use super::wire::query::{DeleteQuery, ExternalIdQuery, ListQuery, TenantQuery, VersionsQuery};
@@ -200,7 +199,7 @@ pub(super) async fn refresh(
     Who(caller): Who,
     Path(id): Path<String>,
     Params(query): Params<TenantQuery>,
-) -> Result<Response, ApiError> {
+) -> Result<Reply<RefreshAnswer>, ApiError> {
     const PREFIX: Option<&str> = Some("Node refresh failed");
     let view = app.view(&caller, Access::Write, query.tenant_id.as_deref(), NamedOrDefault)?;
     let id = node_id(&id)?;
@@ -208,12 +207,12 @@ pub(super) async fn refresh(
     let refreshed = app.writes.refresh(&view, id, work).await;
     let done = |drift_score, last_refreshed, event_id| {
         let id = id.as_uuid();
-        Reply(NodeRefreshed { id, drift_score, last_refreshed, event_id }).into_response()
+        RefreshAnswer::Done(NodeRefreshed { id, drift_score, last_refreshed, event_id })
     };
-    Ok(match refreshed.map_err(|error| of_graph(error, PREFIX))? {
+    Ok(Reply(match refreshed.map_err(|error| of_graph(error, PREFIX))? {
         Refreshed::Queued(job) => {
             let (id, job_id) = (id.as_uuid(), job.as_uuid());
-            Reply(RefreshQueued { id, status: "queued", job_id }).into_response()
+            RefreshAnswer::Queued(RefreshQueued { id, status: "queued", job_id })
         }
         Refreshed::Done { drift, at, event } => {
             done(Some(drift), Some(iso(at.get())), event.map(|event| event.as_uuid()))
@@ -225,7 +224,7 @@ pub(super) async fn refresh(
             return Err(ApiError::internal("Node refresh failed", reason));
         }
         Refreshed::Gone => return Err(ApiError::not_found("Node not found")),
-    })
+    }))
 }
 
 /// GET /nodes/{id}/versions.

@@ -2,22 +2,24 @@
 
 use std::time::Instant;
 
+use activekg_storage::ids::NodeId;
 use axum::extract::{OriginalUri, State};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::access::Who;
-use super::failure::of_search;
+use super::failure::{of_graph, of_search};
 use super::indexes::names;
+use super::walks::expanded_node;
 use super::wire::search::{
-    SearchAnswer, SearchExplainRequest, SearchHit, SearchMode, SearchRequest,
+    HitExpansion, SearchAnswer, SearchExplainRequest, SearchHit, SearchMode, SearchRequest,
 };
 use crate::app::App;
 use crate::auth::Access;
 use crate::auth::tenancy::OpenTenant::{Default as DefaultTenant, NamedOrDefault};
 use crate::config::Distance;
-use crate::graph::{Node, View};
+use crate::graph::{Expanded, Expansion, Node, View};
 use crate::http::error::ApiError;
 use crate::http::extract::{JsonBody, Reply, query_object};
 use crate::search::{Filter, Found, FoundNode, Mode, Request, ScoreType, Weighting};
@@ -45,6 +47,7 @@ pub(super) async fn search(
         decay_lambda,
         drift_beta,
         min_similarity,
+        expand,
     } = body;
     let view = app.view(&caller, Access::Read, tenant_id.as_deref(), NamedOrDefault)?;
     let request = Request {
@@ -63,7 +66,10 @@ pub(super) async fn search(
     let found = app.search.find(&view, request).await;
     let Found { hits, mode, score_type, reranked } =
         found.map_err(|error| of_search(error, "Search failed"))?;
-    let results: Vec<_> = hits.into_iter().map(hit_view).collect();
+    let mut results: Vec<_> = hits.into_iter().map(hit_view).collect();
+    if let Some(expansion) = expand {
+        put_expansions(&app, &view, expansion, &mut results).await?;
+    }
     app.metrics.search.answered(mode.as_str(), score_type.as_str(), reranked, started.elapsed());
     Ok(Reply(SearchAnswer {
         query,
@@ -73,6 +79,23 @@ pub(super) async fn search(
         mode: mode.as_str(),
         score_type: score_type.as_str(),
     }))
+}
+
+/// Shows what is around each of `hits`.
+async fn put_expansions(
+    app: &App,
+    view: &View,
+    expansion: Expansion,
+    hits: &mut [SearchHit],
+) -> Result<(), ApiError> {
+    let ids = hits.iter().map(|hit| NodeId::from_uuid(hit.id)).collect();
+    let around = app.graph.expand(view, ids, expansion).await;
+    let around = around.map_err(|error| of_graph(error, Some("Search failed")))?;
+    for (hit, Expanded { nodes, truncated }) in hits.iter_mut().zip(around) {
+        let expanded = nodes.into_iter().filter_map(expanded_node).collect();
+        hit.expansion = Some(HitExpansion { expanded, expanded_truncated: truncated });
+    }
+    Ok(())
 }
 
 fn hit_view(found: FoundNode) -> SearchHit {
@@ -88,6 +111,7 @@ fn hit_view(found: FoundNode) -> SearchHit {
         similarity: rounded(score, 4),
         vector_similarity: vector_similarity
             .map(|similarity| rounded(similarity.clamp(0.0, 1.0), 4)),
+        expansion: None,
     }
 }
 

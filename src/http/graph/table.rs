@@ -1,8 +1,19 @@
 //! The routes of the graph surface.
 
 use crate::auth::Access;
+use crate::http::dialect::Dialect;
+use crate::http::error::ErrorKind;
 use crate::http::rate_limit::Group;
 use crate::http::routes::{Answer, Parameter, Route, Verb};
+
+/// How errors of a path are worded. Paths that other products' clients know speak as those do.
+pub fn dialect(path: &str) -> Dialect {
+    match path.trim_end_matches('/') {
+        "/mcp" => Dialect::JsonRpc,
+        path if path.starts_with("/v1/") => Dialect::OpenAi,
+        _ => Dialect::Detail,
+    }
+}
 
 const JSON_ANY: Answer = Answer::Json("Object");
 const HTML: Answer = Answer::Text("text/html");
@@ -11,8 +22,19 @@ const fn optional(name: &'static str, kind: &'static str, about: &'static str) -
     Parameter { name, kind, required: false, about }
 }
 
+const fn required(name: &'static str, kind: &'static str, about: &'static str) -> Parameter {
+    Parameter { name, kind, required: true, about }
+}
+
 const TENANT: Parameter =
     optional("tenant_id", "string", "Tenant while tokens are off; ignored otherwise");
+const NODE: Parameter = required("id", "string", "The node");
+const RELATIONS: Parameter =
+    optional("rel", "string", "Only along edges of these relations, separated by commas");
+const DIRECTION: Parameter =
+    optional("direction", "string", "How edges are followed: out, in or both; default both");
+const CLASSES: Parameter =
+    optional("classes", "string", "Only nodes of one of these classes, separated by commas");
 
 /// A route that no token is needed for.
 const fn open(path: &'static str, summary: &'static str, answer: Answer) -> Route {
@@ -26,6 +48,7 @@ const fn open(path: &'static str, summary: &'static str, answer: Answer) -> Rout
         query: &[],
         body: None,
         answer,
+        also: &[],
     }
 }
 
@@ -48,6 +71,7 @@ const fn data(
         query: &[],
         body: None,
         answer: Answer::Json(answer),
+        also: &[],
     }
 }
 
@@ -63,6 +87,7 @@ const fn admin(method: Verb, path: &'static str, summary: &'static str) -> Route
         query: &[],
         body: None,
         answer: JSON_ANY,
+        also: &[],
     }
 }
 
@@ -108,6 +133,7 @@ pub static ROUTES: &[Route] = &[
     Route {
         body: Some("AskRequest"),
         group: Some(Group::Ask),
+        also: &[ErrorKind::Unavailable],
         ..data(
             Verb::Post,
             "/ask",
@@ -121,6 +147,7 @@ pub static ROUTES: &[Route] = &[
         body: Some("AskRequest"),
         group: Some(Group::AskStream),
         answer: Answer::Text("text/event-stream"),
+        also: &[ErrorKind::Unavailable],
         ..data(
             Verb::Post,
             "/ask/stream",
@@ -132,6 +159,7 @@ pub static ROUTES: &[Route] = &[
     },
     Route {
         body: Some("NodeCreate"),
+        also: &[ErrorKind::Conflict],
         ..data(Verb::Post, "/nodes", "Create a node", "Nodes", Access::Write, "NodeCreated")
     },
     Route {
@@ -171,6 +199,7 @@ pub static ROUTES: &[Route] = &[
             },
             TENANT,
         ],
+        also: &[ErrorKind::NotFound],
         ..data(
             Verb::Get,
             "/nodes/by-external-id",
@@ -187,6 +216,7 @@ pub static ROUTES: &[Route] = &[
     Route {
         query: &[TENANT],
         body: Some("NodePut"),
+        also: &[ErrorKind::Conflict],
         ..data(
             Verb::Put,
             "/nodes/{id}",
@@ -213,6 +243,7 @@ pub static ROUTES: &[Route] = &[
     },
     Route {
         query: &[optional("limit", "integer", "1 to 100; default 10"), TENANT],
+        also: &[ErrorKind::BadRequest],
         ..data(
             Verb::Get,
             "/nodes/{id}/versions",
@@ -235,6 +266,7 @@ pub static ROUTES: &[Route] = &[
     },
     Route {
         body: Some("EdgeCreate"),
+        also: &[ErrorKind::NotFound, ErrorKind::Conflict],
         ..data(Verb::Post, "/edges", "Connect two nodes", "Edges", Access::Write, "EdgeCreated")
     },
     Route {
@@ -266,6 +298,7 @@ pub static ROUTES: &[Route] = &[
     },
     Route {
         body: Some("PatternCreate"),
+        also: &[ErrorKind::Conflict],
         ..data(
             Verb::Post,
             "/triggers",
@@ -319,6 +352,107 @@ pub static ROUTES: &[Route] = &[
         )
     },
     Route {
+        query: &[
+            NODE,
+            RELATIONS,
+            DIRECTION,
+            CLASSES,
+            optional("limit", "integer", "Edges, at most 1000; default 100"),
+            TENANT,
+        ],
+        also: &[ErrorKind::NotFound],
+        ..data(
+            Verb::Get,
+            "/graph/neighbors",
+            "Show the edges of a node and what is at their other ends",
+            "Graph",
+            Access::Read,
+            "NeighborList",
+        )
+    },
+    Route {
+        query: &[
+            required("from", "string", "The node it starts at"),
+            required("to", "string", "The node it ends at"),
+            RELATIONS,
+            DIRECTION,
+            optional("max_depth", "integer", "Edges, 1 to 10; default 6"),
+            TENANT,
+        ],
+        also: &[ErrorKind::NotFound],
+        ..data(
+            Verb::Get,
+            "/graph/path",
+            "Find a shortest path between two nodes",
+            "Graph",
+            Access::Read,
+            "GraphPath",
+        )
+    },
+    Route {
+        query: &[
+            NODE,
+            optional("depth", "integer", "Edges from the node, 1 to 10; default 2"),
+            RELATIONS,
+            DIRECTION,
+            CLASSES,
+            optional("limit", "integer", "Nodes, at most 1000; default 100"),
+            TENANT,
+        ],
+        also: &[ErrorKind::NotFound],
+        ..data(
+            Verb::Get,
+            "/graph/subgraph",
+            "Show the part of the graph around a node",
+            "Graph",
+            Access::Read,
+            "Subgraph",
+        )
+    },
+    Route {
+        query: &[TENANT],
+        body: Some("JsonRpcMessage"),
+        ..data(
+            Verb::Post,
+            "/mcp",
+            "Use the graph as tools, by the Model Context Protocol",
+            "Agents",
+            Access::Any,
+            "Object",
+        )
+    },
+    data(
+        Verb::Get,
+        "/v1/models",
+        "List the models, as OpenAI's API does",
+        "OpenAI",
+        Access::Read,
+        "OpenAiModels",
+    ),
+    Route {
+        body: Some("EmbeddingsRequest"),
+        ..data(
+            Verb::Post,
+            "/v1/embeddings",
+            "Embed texts, as OpenAI's API does",
+            "OpenAI",
+            Access::Read,
+            "EmbeddingsAnswer",
+        )
+    },
+    Route {
+        body: Some("ChatRequest"),
+        group: Some(Group::Ask),
+        ..data(
+            Verb::Post,
+            "/v1/chat/completions",
+            "Answer the last message with citations, as OpenAI's API does",
+            "OpenAI",
+            Access::Ask,
+            "ChatAnswer",
+        )
+    },
+    Route {
         query: &[optional(
             "tenant_id",
             "string",
@@ -336,6 +470,7 @@ pub static ROUTES: &[Route] = &[
         access: Some(Access::Operate),
         body: Some("BackupRequest"),
         answer: Answer::Json("BackupCreated"),
+        also: &[ErrorKind::Conflict],
         ..admin(Verb::Post, "/admin/backup", "Back up everything")
     },
     Route {
@@ -368,24 +503,32 @@ pub static ROUTES: &[Route] = &[
     operate(Verb::Get, "/admin/model", "Show the embedding model and its change", "ModelStatus"),
     Route {
         body: Some("ModelChangeRequest"),
+        answer: Answer::Begun("ModelStatus"),
+        also: &[ErrorKind::NotFound, ErrorKind::Conflict, ErrorKind::Unavailable],
         ..operate(Verb::Post, "/admin/model/change", "Begin to change it", "ModelStatus")
     },
-    operate(
-        Verb::Delete,
-        "/admin/model/change",
-        "Remove the one that does not serve",
-        "ModelStatus",
-    ),
+    Route {
+        also: &[ErrorKind::NotFound, ErrorKind::Conflict],
+        ..operate(
+            Verb::Delete,
+            "/admin/model/change",
+            "Remove the one that does not serve",
+            "ModelStatus",
+        )
+    },
     Route {
         body: Some("ModelCompareRequest"),
+        also: &[ErrorKind::NotFound, ErrorKind::Conflict, ErrorKind::Unavailable],
         ..operate(Verb::Post, "/admin/model/compare", "Search by both models", "ModelComparison")
     },
     Route {
         body: Some("ModelSwitchRequest"),
+        also: &[ErrorKind::NotFound, ErrorKind::Conflict, ErrorKind::Unavailable],
         ..operate(Verb::Post, "/admin/model/switch", "Go over to the new one", "ModelStatus")
     },
     Route {
         body: Some("ModelSwitchRequest"),
+        also: &[ErrorKind::NotFound, ErrorKind::Conflict, ErrorKind::Unavailable],
         ..operate(Verb::Post, "/admin/model/roll-back", "Go back to the old one", "ModelStatus")
     },
     operate(Verb::Get, "/admin/queues", "List the queues", "QueueList"),

@@ -8,6 +8,7 @@ pub mod embedding;
 pub mod indexes;
 pub mod models;
 pub mod node;
+pub mod openai;
 pub mod policy;
 pub mod query;
 pub mod queues;
@@ -16,6 +17,7 @@ pub mod survey;
 pub mod trigger;
 pub mod upkeep;
 pub mod upload;
+pub mod walk;
 
 use crate::http::validate::{At, Checked};
 

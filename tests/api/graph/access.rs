@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{NOBODY, doc};
 use crate::common::token::{JWT_ENV, SECRET, signed, token};
-use crate::common::{Form, Options, Request, Server};
+use crate::common::{Answer, Form, Options, Request, Server};
 
 const MISSING: &str = "Missing Authorization header. JWT required for this endpoint.";
 
@@ -18,6 +18,8 @@ fn guarded() -> Vec<(Request, &'static str)> {
     let question = json!({ "question": "x" });
     let pattern = json!({ "name": "x", "example_text": "x" });
     let edge = json!({ "src": NOBODY, "dst": NOBODY, "rel": "R" });
+    let chat = json!({ "messages": [{ "role": "user", "content": "x" }] });
+    let ping = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" });
     vec![
         (Request::get("/nodes"), "search:read"),
         (Request::get(format!("/nodes/{NOBODY}")), "search:read"),
@@ -25,6 +27,13 @@ fn guarded() -> Vec<(Request, &'static str)> {
         (Request::get(format!("/nodes/{NOBODY}/versions")), "search:read"),
         (Request::get(format!("/lineage/{NOBODY}")), "search:read"),
         (Request::get("/events"), "search:read"),
+        (Request::get(format!("/graph/neighbors?id={NOBODY}")), "search:read"),
+        (Request::get(format!("/graph/path?from={NOBODY}&to={NOBODY}")), "search:read"),
+        (Request::get(format!("/graph/subgraph?id={NOBODY}")), "search:read"),
+        (Request::get("/v1/models"), "search:read"),
+        (Request::post("/v1/embeddings", &json!({ "input": "x" })), "search:read"),
+        (Request::post("/v1/chat/completions", &chat), "ask:read"),
+        (Request::post("/mcp", &ping), ""),
         (Request::post("/search", &query), "search:read"),
         (Request::post("/ask", &question), "ask:read"),
         (Request::post("/ask/stream", &question), "ask:read"),
@@ -84,6 +93,14 @@ fn guarded() -> Vec<(Request, &'static str)> {
     ]
 }
 
+/// The sentence of a refusal, in whichever of the shapes that paths have.
+#[track_caller]
+fn said(answer: &Answer, status: u16) -> String {
+    let body = answer.expect(status);
+    let text = body["detail"].as_str().or_else(|| body["error"]["message"].as_str());
+    text.unwrap_or_else(|| panic!("no sentence: {body}")).to_owned()
+}
+
 const OPEN: [&str; 9] = [
     "/health",
     "/readyz",
@@ -101,8 +118,8 @@ fn a_token_is_needed_where_the_contract_says() {
     let server = Server::start(&JWT_ENV);
     for (request, needed) in guarded() {
         let at = format!("{} {}", request.method, request.target);
-        assert_eq!(server.send(&request).expect_detail(401), MISSING, "{at}");
-        let bad = server.send(&request.clone().bearer("garbage")).expect_detail(401);
+        assert_eq!(said(&server.send(&request), 401), MISSING, "{at}");
+        let bad = said(&server.send(&request.clone().bearer("garbage")), 401);
         assert!(bad.starts_with("Invalid JWT token: "), "{at}: {bad}");
         let scope = if needed == "super_admin" { needed } else { "admin:refresh" };
         let good = server.send(&request.bearer(&token("t1", &[scope])));
@@ -148,7 +165,7 @@ fn administration_needs_its_scope() {
             server.send(&request.clone().bearer(&token("t1", &["kg:write", "xadmin:refresh"])));
         if ["admin:refresh", "super_admin"].contains(&scope) {
             let expected = format!("Insufficient permissions. Required scope: {scope}");
-            assert_eq!(without.expect_detail(403), expected, "{at}");
+            assert_eq!(said(&without, 403), expected, "{at}");
         } else {
             assert_ne!(without.status, 403, "{at}");
         }
@@ -186,7 +203,7 @@ fn scopes_can_be_asked_of_every_route() {
                 assert_ne!(answer.status, 403, "{at} with {scope:?}");
             } else {
                 let expected = format!("Insufficient permissions. Required scope: {needed}");
-                assert_eq!(answer.expect_detail(403), expected, "{at} with {scope:?}");
+                assert_eq!(said(&answer, 403), expected, "{at} with {scope:?}");
             }
         }
     }

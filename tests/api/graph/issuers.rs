@@ -86,8 +86,10 @@ fn keys_of_the_web_outlast_the_network() {
 
 #[test]
 fn a_server_without_keys_is_not_ready_and_lets_nobody_in() {
-    let server = Options::new(&[("JWT_ENABLED", "true"), ("JWT_JWKS", "/nowhere.json")]);
-    let server = server.start_degraded();
+    let dir = tempfile::tempdir().expect("a folder");
+    let options = Options::new(&[("JWT_ENABLED", "true"), ("JWT_JWKS", "/nowhere.json")]);
+    let server = options.dir(dir.path()).start_degraded();
+    server.until(&Request::get("/readyz"), |answer| answer.text().contains("JWT_JWKS"));
     let answer = server.get("/readyz");
     assert_eq!(answer.status, 503);
     assert!(answer.text().contains("JWT_JWKS"), "{}", answer.text());

@@ -70,7 +70,7 @@ fn what_a_page_says_is_found_and_found_again_when_it_changes() {
     let mut node = eager(json!({ "title": "Page" }));
     node["payload_ref"] = page.url().into();
     let id = server.create(&node);
-    assert_eq!(found(&server, "crankshaft"), [id.clone()]);
+    assert_eq!(found(&server, "crankshaft"), std::slice::from_ref(&id));
     page.change_to("volcanoes of the southern islands");
     let search = Request::post("/search", &json!({ "query": "volcanoes", "mode": "bm25" }));
     server.until(&search, |answer| answer.expect(200)["count"] == 1);

@@ -47,6 +47,7 @@ fn outcome(server: &Server, name: &str, content_type: &str, content: impl AsRef<
 
 /// The nodes of a class, of one document, in the order of its chunks.
 fn nodes(server: &Server, class: &str, title: &str, tenant: &str) -> Vec<Value> {
+    let tenant = tenant.replace('%', "%25");
     let target = format!("/nodes?classes={class}&include=props&limit=1000&tenant_id={tenant}");
     let body = server.get(&target).expect(200);
     let nodes = body["nodes"].as_array().expect("a list of nodes").clone();

@@ -318,6 +318,16 @@ pub struct NodeDeleted {
     pub hard: bool,
 }
 
+/// Answer of POST /nodes/{id}/refresh.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum RefreshAnswer {
+    /// It waited.
+    Done(NodeRefreshed),
+    /// It did not.
+    Queued(RefreshQueued),
+}
+
 /// Answer of POST /nodes/{id}/refresh that waited.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NodeRefreshed {

@@ -4,7 +4,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::walk::{ExpandedNode, expansion};
 use super::{sentence, tenant};
+use crate::graph::Expansion;
 use crate::http::extract::Input;
 use crate::http::validate::{At, Checked};
 
@@ -64,6 +66,8 @@ pub struct SearchRequest {
     pub drift_beta: f64,
     /// Cosine below which nothing is a hit, -1 to 1.
     pub min_similarity: Option<f64>,
+    /// How far to go from each hit, if at all.
+    pub expand: Option<Expansion>,
 }
 
 impl Input for SearchRequest {
@@ -87,6 +91,7 @@ impl Input for SearchRequest {
         let classes = |at: At<'_>| at.list_of(0, CLASSES_MAX, |at| at.string());
         let named_classes = fields.nullable("classes", classes);
         let classes_filter = fields.nullable("classes_filter", classes);
+        let expand = fields.nullable("expand", expansion);
         fields.finish()?;
         Ok(Self {
             query,
@@ -101,6 +106,7 @@ impl Input for SearchRequest {
             decay_lambda,
             drift_beta,
             min_similarity,
+            expand,
         })
     }
 }
@@ -187,4 +193,16 @@ pub struct SearchHit {
     /// Cosine to the query, 0 to 1, 4 decimal places; absent without a vector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vector_similarity: Option<f64>,
+    /// What is around it, when `expand` asks for that.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub expansion: Option<HitExpansion>,
+}
+
+/// What is around a hit.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HitExpansion {
+    /// Nearest first, without the hit.
+    pub expanded: Vec<ExpandedNode>,
+    /// There is more, or may be.
+    pub expanded_truncated: bool,
 }

@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn a_form_has_files_and_may_have_classes() {
         let file = part("files", Some("a\0\r.txt"), "x");
-        let upload = parse(&[file.clone()]).expect("a form");
+        let upload = parse(std::slice::from_ref(&file)).expect("a form");
         assert_eq!(upload.classes, ["Document", "Resume"]);
         assert_eq!(upload.files[0].name, "a.txt");
         for (sent, meant) in
