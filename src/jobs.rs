@@ -12,6 +12,7 @@ mod settlements;
 mod sweep;
 mod triggers;
 mod webhooks;
+mod worker;
 
 use std::future::Future;
 use std::time::Duration;

@@ -30,6 +30,16 @@ pub const LIST_MAX: usize = PEEK_MAX;
 /// keys, and the time.
 type Moved = fn(&mut WriteTx<'_>, &TenantId, &[String], UnixMicros) -> Result<(), StorageError>;
 
+/// Nothing follows: what an item is of stays as it is.
+fn nothing(
+    _: &mut WriteTx<'_>,
+    _: &TenantId,
+    _: &[String],
+    _: UnixMicros,
+) -> Result<(), StorageError> {
+    Ok(())
+}
+
 /// A queue, with what its owner knows of its items.
 #[derive(Debug)]
 pub struct Managed {
@@ -45,8 +55,8 @@ pub struct Managed {
 #[rustfmt::skip] // one line each
 pub static ALL: &[Managed] = &[
     Managed::new(graph::QUEUE, graph::job_item, graph::jobs_purged, graph::jobs_replayed),
-    Managed::new(graph::TRIGGER_QUEUE, graph::check_item, graph::checks_moved, graph::checks_moved),
-    Managed::new(graph::DELIVERY_QUEUE, graph::delivery_item, graph::deliveries_moved, graph::deliveries_moved),
+    Managed::new(graph::TRIGGER_QUEUE, graph::check_item, nothing, nothing),
+    Managed::new(graph::DELIVERY_QUEUE, graph::delivery_item, nothing, nothing),
 ];
 
 impl Managed {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use activekg_storage::WriteTx;
-use activekg_storage::ids::{EventId, JobId, TenantId};
+use activekg_storage::ids::{EventId, JobId};
 use activekg_storage::queue::{self, NewJob, QueueDef};
 use activekg_storage::time::UnixMicros;
 use serde::{Deserialize, Serialize};
@@ -76,18 +76,4 @@ pub fn delivery_item(payload: &[u8]) -> Value {
         }
         Err(_) => Value::Null,
     }
-}
-
-/// Nothing follows from a delivery that is moved.
-///
-/// # Errors
-///
-/// None.
-pub fn deliveries_moved(
-    _: &mut WriteTx<'_>,
-    _: &TenantId,
-    _: &[String],
-    _: UnixMicros,
-) -> Result<(), activekg_storage::StorageError> {
-    Ok(())
 }

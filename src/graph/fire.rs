@@ -106,20 +106,6 @@ pub fn check_item(payload: &[u8]) -> Value {
     }
 }
 
-/// Nothing follows from a check that is moved: what it is of stays as it is.
-///
-/// # Errors
-///
-/// None.
-pub fn checks_moved(
-    _: &mut WriteTx<'_>,
-    _: &TenantId,
-    _: &[String],
-    _: UnixMicros,
-) -> Result<(), StorageError> {
-    Ok(())
-}
-
 impl Graph {
     /// Makes up to `n` of the checks that wait.
     ///

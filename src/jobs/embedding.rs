@@ -1,19 +1,17 @@
 //! The worker that embeds queued nodes.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use activekg_storage::Seq;
 use activekg_storage::ids::{JobId, TenantId};
+use activekg_storage::{Seq, Store};
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
-use tokio::select;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 
+use super::worker::{Next, QueueWorker, work};
 use super::{Settled, Settlements};
 use crate::embedding::{Embedder, FixedEmbedder, TextVector, Windows};
 use crate::fetch::{FetchError, Fetcher};
@@ -26,8 +24,6 @@ const TAKE: usize = 64;
 const FETCHES: usize = 16;
 /// Longest sleep without having been woken. The clock may be set, and a sleep does not see that.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
-/// Pause after the store failed.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Takes jobs, embeds their texts, settles them.
 #[derive(Clone)]
@@ -37,14 +33,6 @@ pub struct EmbeddingWorker {
     fetcher: Fetcher,
     settlements: Settlements,
     metrics: Arc<Metrics>,
-}
-
-/// What came of looking for work.
-enum Step {
-    /// There was some.
-    Worked,
-    /// There was none, and there is none before this time is over unless an enqueue says so.
-    Idle { until_due: Duration },
 }
 
 impl EmbeddingWorker {
@@ -61,58 +49,7 @@ impl EmbeddingWorker {
 
     /// Works until told to stop, and finishes what it holds then.
     pub async fn run(self, stop: CancellationToken) {
-        let queued = self.graph.store().enqueued(QUEUE.name);
-        while !stop.is_cancelled() {
-            let mut woken = pin!(queued.notified());
-            woken.as_mut().enable(); // an enqueue between look and wait is not missed
-            match self.step().await {
-                Ok(Step::Worked) => {}
-                Ok(Step::Idle { until_due }) => select! {
-                    () = stop.cancelled() => {}
-                    () = woken => {}
-                    () = sleep(until_due) => {}
-                },
-                Err(error) => {
-                    error!("could not work on the embedding queue: {error}");
-                    if self.graph.store().fault().is_some() {
-                        // Nothing can be settled until the process starts again.
-                        stop.cancelled().await;
-                        return;
-                    }
-                    select! {
-                        () = stop.cancelled() => {}
-                        () = sleep(PAUSE) => {}
-                    }
-                }
-            }
-        }
-    }
-
-    /// Takes, embeds and settles one batch.
-    async fn step(&self) -> Result<Step, Error> {
-        let _job = self.embedder.begin_job().await;
-        let (mut batch, dropped) = self.graph.take(TAKE).await?;
-        if batch.is_empty() && dropped.is_empty() {
-            let due = self.graph.next_job_in().await?;
-            return Ok(Step::Idle { until_due: due.map_or(SLEEP_MAX, |due| due.min(SLEEP_MAX)) });
-        }
-        let seq = self.graph.store().last_seq();
-        self.tell(dropped.into_iter().map(|job| (job, Embedded::Gone)), seq);
-        if batch.is_empty() {
-            return Ok(Step::Worked);
-        }
-        let started = Instant::now();
-        self.load(&mut batch).await;
-        let embedder = self.embedder.fixed();
-        let windows = self.graph.settings().windows;
-        let nodes: Vec<Refreshed> = batch.iter().map(Refreshed::of).collect();
-        let results = embed(&embedder, batch, windows).await;
-        let (settled, seq) = self.graph.settle(results, MadeBy::of(&embedder)).await?;
-        for (node, (_, outcome)) in nodes.iter().zip(&settled) {
-            node.count(outcome, started.elapsed(), &self.metrics);
-        }
-        self.tell(settled.into_iter(), seq);
-        Ok(Step::Worked)
+        work(self, QUEUE.name, stop).await;
     }
 
     /// Fetches the texts that are elsewhere, so many at a time.
@@ -141,6 +78,41 @@ impl EmbeddingWorker {
             }
         }
         self.settlements.sweep();
+    }
+}
+
+impl QueueWorker for EmbeddingWorker {
+    type Error = Error;
+
+    fn store(&self) -> &Store {
+        self.graph.store()
+    }
+
+    /// Takes, embeds and settles one batch.
+    async fn step(&self) -> Result<Next, Error> {
+        let _job = self.embedder.begin_job().await;
+        let (mut batch, dropped) = self.graph.take(TAKE).await?;
+        if batch.is_empty() && dropped.is_empty() {
+            let due = self.graph.next_job_in().await?;
+            return Ok(Next::Idle(due.map_or(SLEEP_MAX, |due| due.min(SLEEP_MAX))));
+        }
+        let seq = self.graph.store().last_seq();
+        self.tell(dropped.into_iter().map(|job| (job, Embedded::Gone)), seq);
+        if batch.is_empty() {
+            return Ok(Next::Now);
+        }
+        let started = Instant::now();
+        self.load(&mut batch).await;
+        let embedder = self.embedder.fixed();
+        let windows = self.graph.settings().windows;
+        let nodes: Vec<Refreshed> = batch.iter().map(Refreshed::of).collect();
+        let results = embed(&embedder, batch, windows).await;
+        let (settled, seq) = self.graph.settle(results, MadeBy::of(&embedder)).await?;
+        for (node, (_, outcome)) in nodes.iter().zip(&settled) {
+            node.count(outcome, started.elapsed(), &self.metrics);
+        }
+        self.tell(settled.into_iter(), seq);
+        Ok(Next::Now)
     }
 }
 

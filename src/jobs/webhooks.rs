@@ -5,7 +5,6 @@
 //! and the body, with dots in between. A delivery counts once the answer is 2xx. It may come twice,
 //! with the same id.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +19,10 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, StatusCode, Url, redirect};
 use serde_json::json;
 use sha2::Sha256;
-use tokio::select;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 
+use super::worker::{Next, QueueWorker, work};
 use crate::config::Webhook;
 use crate::graph::{DELIVERY_QUEUE, Delivery};
 use crate::timestamp::iso;
@@ -36,8 +34,6 @@ const TAKE: usize = 8;
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest sleep without having been woken.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
-/// Pause after the store failed.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Delivers what is queued.
 #[derive(Clone)]
@@ -80,66 +76,7 @@ impl WebhookWorker {
 
     /// Delivers until told to stop.
     pub async fn run(self, stop: CancellationToken) {
-        let queued = self.store.enqueued(DELIVERY_QUEUE.name);
-        while !stop.is_cancelled() {
-            let mut woken = pin!(queued.notified());
-            woken.as_mut().enable(); // an enqueue between look and wait is not missed
-            let idle = match self.step().await {
-                Ok(None) => continue,
-                Ok(Some(idle)) => idle,
-                Err(error) => {
-                    error!("could not work on the queue of deliveries: {error}");
-                    if self.store.fault().is_some() {
-                        // Nothing can be settled until the process starts again.
-                        stop.cancelled().await;
-                        return;
-                    }
-                    PAUSE
-                }
-            };
-            select! {
-                () = stop.cancelled() => {}
-                () = woken => {}
-                () = sleep(idle) => {}
-            }
-        }
-    }
-
-    /// Delivers the next few; how long there is nothing to do if there are none.
-    async fn step(&self) -> Result<Option<Duration>, StorageError> {
-        let now = self.clock.now();
-        let lease =
-            self.store.write(move |tx| queue::lease(tx, &DELIVERY_QUEUE, now, TAKE)).await?;
-        let leased = lease.value;
-        if leased.is_empty() {
-            let store = self.store.clone();
-            let due = tokio::task::spawn_blocking(move || {
-                queue::next_due(&store.read()?, &DELIVERY_QUEUE)
-            });
-            let due = due.await.unwrap_or(Ok(None))?;
-            let idle = due.map_or(SLEEP_MAX, |due| due.since(now).min(SLEEP_MAX));
-            return Ok(Some(idle.max(Duration::from_millis(10))));
-        }
-        let outcomes = join_all(leased.iter().map(|leased| self.deliver(leased))).await;
-        let now = self.clock.now();
-        self.store
-            .write(move |tx| -> Result<(), StorageError> {
-                for (leased, outcome) in leased.iter().zip(&outcomes) {
-                    match outcome {
-                        Outcome::Delivered => drop(queue::ack(tx, &DELIVERY_QUEUE, leased)?),
-                        Outcome::Failed(why) => {
-                            let jitter = rand::random();
-                            queue::fail(tx, &DELIVERY_QUEUE, leased, why, now, jitter)?;
-                        }
-                        Outcome::Refused(reason, why) => {
-                            queue::bury(tx, &DELIVERY_QUEUE, leased, *reason, why, now)?;
-                        }
-                    }
-                }
-                Ok(())
-            })
-            .await?;
-        Ok(None)
+        work(self, DELIVERY_QUEUE.name, stop).await;
     }
 
     async fn deliver(&self, leased: &Leased) -> Outcome {
@@ -177,6 +114,51 @@ impl WebhookWorker {
             warn!(tenant = delivery.tenant_id, event = id, "a trigger was not delivered: {why}");
         }
         outcome
+    }
+}
+
+impl QueueWorker for WebhookWorker {
+    type Error = StorageError;
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Delivers the next few.
+    async fn step(&self) -> Result<Next, StorageError> {
+        let now = self.clock.now();
+        let lease =
+            self.store.write(move |tx| queue::lease(tx, &DELIVERY_QUEUE, now, TAKE)).await?;
+        let leased = lease.value;
+        if leased.is_empty() {
+            let store = self.store.clone();
+            let due = tokio::task::spawn_blocking(move || {
+                queue::next_due(&store.read()?, &DELIVERY_QUEUE)
+            });
+            let due = due.await.unwrap_or(Ok(None))?;
+            let idle = due.map_or(SLEEP_MAX, |due| due.since(now).min(SLEEP_MAX));
+            return Ok(Next::Idle(idle.max(Duration::from_millis(10))));
+        }
+        let outcomes = join_all(leased.iter().map(|leased| self.deliver(leased))).await;
+        let now = self.clock.now();
+        self.store
+            .write(move |tx| -> Result<(), StorageError> {
+                for (leased, outcome) in leased.iter().zip(&outcomes) {
+                    match outcome {
+                        Outcome::Delivered => drop(queue::ack(tx, &DELIVERY_QUEUE, leased)?),
+                        Outcome::Failed(why) => {
+                            let jitter = rand::random();
+                            queue::fail(tx, &DELIVERY_QUEUE, leased, why, now, jitter)?;
+                        }
+                        Outcome::Refused(reason, why) => {
+                            queue::bury(tx, &DELIVERY_QUEUE, leased, *reason, why, now)?;
+                        }
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        Ok(Next::Now)
     }
 }
 
