@@ -38,6 +38,7 @@ mod survey;
 mod sweep;
 pub mod text;
 mod update;
+mod upgrade;
 mod view;
 mod walk;
 

@@ -11,6 +11,7 @@ mod scrub;
 mod settlements;
 mod sweep;
 mod triggers;
+mod upgrade;
 mod webhooks;
 mod worker;
 
@@ -31,6 +32,7 @@ pub use scrub::Scrubber;
 pub use settlements::{Settled, Settlements};
 pub use sweep::TextSweep;
 pub use triggers::TriggerWorker;
+pub use upgrade::NodeUpgrade;
 pub use webhooks::WebhookWorker;
 
 /// How long a worker that panicked stays down.

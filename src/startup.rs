@@ -35,8 +35,8 @@ use crate::fetch::Fetcher;
 use crate::graph::{self, FreeSpace, Graph};
 use crate::http::starting::Starting;
 use crate::jobs::{
-    CoverageGauges, EmbeddingWorker, KeyWatch, Scheduler, Scrubber, Settlements, Supervisor,
-    TextSweep, TriggerWorker, WebhookWorker,
+    CoverageGauges, EmbeddingWorker, KeyWatch, NodeUpgrade, Scheduler, Scrubber, Settlements,
+    Supervisor, TextSweep, TriggerWorker, WebhookWorker,
 };
 use crate::llm::{Extractive, Writers, local_writer};
 use crate::models::{self, Library, ModelChanges};
@@ -235,6 +235,10 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         let deliveries = WebhookWorker::new(store.clone(), clock.clone(), webhook);
         let deliveries = deliveries.context("set up the client that delivers triggers")?;
         supervisor.run("webhooks", move |stop| deliveries.clone().run(stop));
+    }
+    if writable {
+        let upgrade = NodeUpgrade::new(graph.clone());
+        supervisor.run("node_upgrade", move |stop| upgrade.clone().run(stop));
     }
     let coverage = CoverageGauges::new(graph.clone(), metrics.clone(), clock.clone());
     supervisor.run("coverage", move |stop| coverage.clone().run(stop));

@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use activekg_storage::ids::{NodeId, TenantId};
-use activekg_storage::tables::graph::{
-    DUE, DUE_OF, DueRecord, NODES, NodeRecord, SWEEPS, SweepRecord,
-};
+use activekg_storage::tables::graph::{DUE, DUE_OF, DueRecord, NodeRecord};
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{Readable, Scan, StorageError, WriteTx};
 
@@ -20,10 +18,6 @@ use crate::refresh::schedule::{Schedule, parse_interval};
 const BACKOFF: Duration = Duration::from_secs(60);
 /// Longest wait after a refresh that failed.
 const BACKOFF_MAX: Duration = Duration::from_secs(24 * 3600);
-/// Name of the walk over stores that were written before nodes refreshed themselves.
-const SWEEP: &str = "refresh_due";
-/// Nodes looked at in one step of it.
-const STEP: usize = 1000;
 
 /// Moves a node's place in the order from what `before` says of it to what `after` does.
 pub(super) fn moved(
@@ -79,6 +73,21 @@ fn place(tx: &mut WriteTx<'_>, key: &Key, due: DueRecord) -> Result<(), StorageE
     }
     tx.put(&DUE, &(due.at, tenant, node), &())?;
     tx.put(&DUE_OF, key, &due)
+}
+
+/// Gives a node its place if it should have one and has none; whether that was so.
+pub(super) fn add_missing(
+    tx: &mut WriteTx<'_>,
+    key: &Key,
+    record: &NodeRecord,
+) -> Result<bool, StorageError> {
+    match due_at(record) {
+        Some(at) if !tx.contains(&DUE_OF, key)? => {
+            place(tx, key, DueRecord { at, failures: 0 })?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Takes a node out of the order.
@@ -169,50 +178,5 @@ impl Graph {
             Ok(first.map(|((at, ..), ())| at))
         })
         .await
-    }
-
-    /// Gives the nodes of a store that was written before nodes refreshed themselves their places,
-    /// some at a time; whether all have theirs.
-    ///
-    /// # Errors
-    ///
-    /// The store's own; the step is done over then.
-    pub async fn place_due(&self) -> Result<bool, Error> {
-        let now = self.clock.now();
-        let committed = self
-            .store
-            .write(move |tx| -> Result<bool, Error> {
-                let name = (SWEEP.to_owned(),);
-                let new = SweepRecord {
-                    rules: "1".to_owned(),
-                    at: None,
-                    checked: 0,
-                    found: 0,
-                    finished_at: None,
-                };
-                let mut sweep = tx.get(&SWEEPS, &name)?.unwrap_or(new);
-                if sweep.finished_at.is_some() {
-                    return Ok(true);
-                }
-                let scan = sweep.at.as_ref().map_or(Scan::all(), |at| Scan::all().after(at));
-                let rows = tx.scan(&NODES, scan)?.take(STEP).collect::<Result<Vec<_>, _>>()?;
-                for (key, record) in &rows {
-                    if let Some(at) = due_at(record)
-                        && !tx.contains(&DUE_OF, key)?
-                    {
-                        place(tx, key, DueRecord { at, failures: 0 })?;
-                        sweep.found += 1;
-                    }
-                    super::listeners::moved(tx, key, None, Some(record))?;
-                }
-                sweep.checked += rows.len() as u64;
-                sweep.finished_at = (rows.len() < STEP).then_some(now);
-                sweep.at = rows.into_iter().next_back().map(|(key, _)| key).or(sweep.at);
-                let done = sweep.finished_at.is_some();
-                tx.put(&SWEEPS, &name, &sweep)?;
-                Ok(done)
-            })
-            .await?;
-        Ok(committed.value)
     }
 }

@@ -41,9 +41,8 @@ impl Scheduler {
 
     /// Runs a cycle whenever nodes come due, and once in a minute otherwise, until told to stop.
     pub async fn run(self, stop: CancellationToken) {
-        let mut placed = false;
         while !stop.is_cancelled() {
-            let wait = match self.turn(&mut placed).await {
+            let wait = match self.turn().await {
                 Ok(wait) => wait,
                 Err(full @ Error::NoSpace { .. }) => {
                     warn!("nodes that are due wait: {full}");
@@ -67,10 +66,7 @@ impl Scheduler {
     }
 
     /// One look; how long until the next.
-    async fn turn(&self, placed: &mut bool) -> Result<Duration, Error> {
-        while !*placed {
-            *placed = self.graph.place_due().await?;
-        }
+    async fn turn(&self) -> Result<Duration, Error> {
         let now = self.clock.now();
         let due = self.graph.next_due().await?;
         let until_due = due.map_or(PERIOD, |due| due.since(now));

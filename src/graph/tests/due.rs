@@ -105,7 +105,7 @@ async fn an_older_store_is_gone_through_once() {
         bench.with_policy(json!({})).await,
     ];
     bench.embed_all(&[1.0]).await;
-    assert!(bench.graph.place_due().await.expect("placed"));
+    assert!(bench.graph.upgrade_nodes().await.expect("placed"));
     // As if it had been written by a version without these tables.
     let forget = move |tx: &mut activekg_storage::WriteTx<'_>| -> Result<(), Error> {
         tx.remove(&SWEEPS, &("refresh_due".to_owned(),))?;
@@ -119,7 +119,7 @@ async fn an_older_store_is_gone_through_once() {
     };
     bench.graph.store().write(forget).await.expect("forgotten");
     assert_eq!(bench.next_due_in().await, None);
-    assert!(bench.graph.place_due().await.expect("placed"));
+    assert!(bench.graph.upgrade_nodes().await.expect("placed"));
     assert_eq!(bench.next_due_in().await, Some(MINUTE));
     bench.clock.advance(5 * MINUTE);
     assert_eq!(bench.cycle().await, 2);
