@@ -21,7 +21,10 @@ mod metric;
 mod model;
 mod options;
 mod planner;
+#[cfg(test)]
+mod sample;
 mod segment;
+mod sidecar;
 mod view;
 mod writer;
 
@@ -99,8 +102,8 @@ pub struct VectorSet {
 
 impl VectorSet {
     /// Opens the set in `dir`, or makes an empty one if there is none. Gives the sequence number
-    /// of its last commit, `None` if there is none. Reads and checks every byte once. Lists are
-    /// there again if they were; graphs are built by [`VectorSet::build`].
+    /// of its last commit, `None` if there is none. Reads and checks every byte once. Engines are
+    /// there again if they were.
     ///
     /// # Errors
     ///

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use activekg_index::{
-    Engine, EngineState, HnswParams, IndexError, IvfParams, Metric, VectorOp, VectorOptions,
-    VectorQuery, VectorSet,
+    Engine, EngineState, Engines, HnswParams, IndexError, IvfParams, Metric, VectorOp,
+    VectorOptions, VectorQuery, VectorSet,
 };
 use common::{Clusters, ids};
 
@@ -100,9 +100,25 @@ fn the_graph_comes_back_after_a_restart() {
     assert_eq!(all(&set), before);
     drop(set);
     let (set, seq) = VectorSet::open(dir.path(), options).unwrap();
-    assert_eq!(seq, Some(3));
-    assert!(matches!(set.state(Engine::Hnsw), EngineState::Building { done: 0, .. }));
+    assert_eq!((seq, set.state(Engine::Hnsw)), (Some(3), EngineState::Ready));
     assert_eq!(all(&set), before);
+    drop(set);
+    let graph = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|e| e == "hnsw"))
+        .unwrap();
+    let good = fs::read(&graph).unwrap();
+    for bad in [&good[..good.len() / 2], b"another file", b""] {
+        fs::write(&graph, bad).unwrap();
+        let (set, _) = VectorSet::open(dir.path(), options).unwrap();
+        assert!(matches!(set.state(Engine::Hnsw), EngineState::Building { done: 0, .. }));
+        set.build(&AtomicBool::new(false), &|_| ()).unwrap();
+        assert_eq!(fs::read(&graph).unwrap().len(), good.len(), "built anew");
+    }
+    let options = VectorOptions { engines: Engines::NONE, ..options };
+    drop(VectorSet::open(dir.path(), options).unwrap());
+    assert!(!graph.exists(), "what is not kept takes no room");
 }
 
 #[test]

@@ -99,10 +99,9 @@ impl Search {
             lists: read::number("IVFFLAT_LISTS", ivfflat_lists, 1..=32_768)?.unwrap_or(100),
             probes: read::number("IVFFLAT_PROBES", ivfflat_probes, 1..=32_768)?.unwrap_or(4),
         };
-        read::word("HNSW_ENGINE", hnsw_engine, &[("hnsw_rs", ())])?;
+        read::word("HNSW_ENGINE", hnsw_engine, &[("builtin", ())])?;
         let distances =
             [Distance::Cosine, Distance::L2, Distance::Ip].map(|known| (known.as_str(), known));
-        // The graph exits the process on parameters it does not like, so they are checked here.
         let hnsw = Hnsw {
             m: read::number("HNSW_M", hnsw_m, 2..=128)?.unwrap_or(16),
             ef_construction: read::number("HNSW_EF_CONSTRUCTION", hnsw_ef_construction, 4..=4096)?

@@ -10,7 +10,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::graph::Graph;
 use super::ivf::{self, Ivf};
 use super::view::{Has, Sealed, Slot, View};
-use super::writer::{Writer, discard, remove_lists};
+use super::writer::{Writer, discard, remove_engine};
 use super::{Engine, Engines, VectorSet, manifest};
 use crate::IndexError;
 
@@ -95,9 +95,10 @@ impl VectorSet {
             }
             view.engines = engines;
         });
-        if !engines.contains(Engine::IvfFlat) {
-            self.remove_lists();
-        }
+        Engine::ALL
+            .into_iter()
+            .filter(|&e| !engines.contains(e))
+            .for_each(|e| self.remove_files(e));
     }
 
     /// Forgets what is built of these engines, so that [`VectorSet::build`] builds it anew. Searches
@@ -108,9 +109,7 @@ impl VectorSet {
                 view.sealed.iter_mut().for_each(|sealed| sealed.drop_engine(engine));
             }
         });
-        if engines.contains(Engine::IvfFlat) {
-            self.remove_lists();
-        }
+        engines.iter().for_each(|engine| self.remove_files(engine));
     }
 
     /// How far an engine is.
@@ -216,9 +215,9 @@ impl VectorSet {
                 let lists = ivf::lists_for(rows, self.options.ivfflat);
                 let built = Ivf::build(&base.segment, metric, self.kernels, lists, &stop, done);
                 base.lists = slot(built);
-                self.save_lists(base);
             }
         }
+        self.save_engine(base, engine);
         done.store(0, Ordering::Relaxed);
         let has = base.has(engine);
         if has != Has::Not {
@@ -227,19 +226,25 @@ impl VectorSet {
         }
     }
 
-    /// Writes new lists beside their segment. Without the file they are built again at the next
-    /// start.
-    fn save_lists(&self, sealed: &Sealed) {
-        let Slot::Standing(lists) = &sealed.lists else { return };
-        let path = self.dir.join(manifest::lists_name(sealed.file));
-        if let Err(error) = lists.save(&path, &sealed.segment) {
-            tracing::warn!(path = %path.display(), "could not keep the lists of vectors: {error}");
+    /// Writes a new engine beside its segment. Without the file it is built again at the next start.
+    fn save_engine(&self, sealed: &Sealed, engine: Engine) {
+        let path = self.dir.join(manifest::engine_name(sealed.file, engine));
+        let saved = match engine {
+            Engine::Hnsw => sealed.graph.standing().map(|graph| graph.save(&path, &sealed.segment)),
+            Engine::IvfFlat => {
+                sealed.lists.standing().map(|lists| lists.save(&path, &sealed.segment))
+            }
+        };
+        if let Some(Err(error)) = saved {
+            tracing::warn!(path = %path.display(), "could not keep a vector index: {error}");
         }
     }
 
-    fn remove_lists(&self) {
+    /// Removes the files of an engine.
+    fn remove_files(&self, engine: Engine) {
         let writer = self.lock();
-        writer.committed.sealed.iter().for_each(|sealed| remove_lists(&self.dir, sealed.file));
+        let sealed = &writer.committed.sealed;
+        sealed.iter().for_each(|sealed| remove_engine(&self.dir, sealed.file, engine));
     }
 
     /// Gives the segment of this set what was built for it, unless it is not kept any more.

@@ -1,44 +1,68 @@
-//! A graph over a sealed segment, on hnsw_rs.
+//! A graph over a sealed segment: every row leads to some that are near it, and a search steps from
+//! row to row towards the query.
 //!
-//! The crate exits the process on bad parameters and dump files, panics on NaN, cannot delete and
-//! is slow under a filter. So parameters are checked by [`super::HnswParams`], the dump files are
-//! never used, distances are our own and never NaN, dead rows and other tenants are picked out of
-//! its answers, and a panic inside it costs the graph and nothing else.
-//!
-//! A point of the graph is the number of a row and not a copy of its vector: the distance looks
-//! the vectors up in the segment's file.
+//! The structure is that of "Efficient and robust approximate nearest neighbor search using HNSW
+//! graphs" (2016), with two differences: the layers of all rows are drawn beforehand, and after the
+//! build every row is made reachable, which pruning alone does not see to. The vectors stay in the
+//! segment's file; a row here has its links and nothing else. Dead rows and other tenants are walked
+//! over like any and picked out of the answers.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod distances;
+mod insert;
+mod links;
+mod mend;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hnsw_rs::anndists::dist::Distance;
-use hnsw_rs::hnsw::Hnsw;
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use super::build::{Built, workers};
 use super::engine::{Allowed, Query, VectorIndex};
-use super::lift::Lift;
 use super::segment::Segment;
+use super::sidecar::Sidecar;
 use super::{HnswParams, Metric};
-use crate::Kernels;
 use crate::rank::Top;
+use crate::{IndexError, Kernels};
+use distances::Distances;
+use insert::Inserter;
+use links::Links;
+use walk::{Pool, descend, nearest};
 
-/// hnsw_rs allows no more.
-const LAYERS: usize = 16;
-/// Rows inserted between two looks at the stop signal.
+const MAGIC: [u8; 8] = *b"AKGHNSW1";
+/// Rows put in one after the other before several are put in side by side: those do not see one
+/// another.
+const FIRST_ROWS: usize = 256;
+/// Rows put in between two looks at the stop signal.
 const BATCH_ROWS: usize = 256;
-/// Rows that must find themselves in a new graph.
+/// Rows that look for themselves in a new graph.
 const PROBES: usize = 256;
 /// Breadth of the probes at least.
 const PROBE_WIDTH: usize = 64;
+/// Probes that may miss. Among vectors that lie close together some are found by wider walks only.
+const MISSES_MAX: usize = PROBES / 20;
 
+/// The graph of a segment.
 pub(super) struct Graph {
-    hnsw: Hnsw<'static, u32, RowDistance>,
-    rows: usize,
-    m: usize,
+    links: Links,
+    distances: Distances,
+    /// Where walks begin.
+    entry: u32,
+    ef_construction: usize,
+    pool: Pool,
 }
 
 impl Graph {
+    fn new(links: Links, distances: Distances, ef_construction: usize) -> Self {
+        let entry = links.entry();
+        Self { links, distances, entry, ef_construction, pool: Pool::default() }
+    }
+
     /// Builds the graph of a segment, counting finished rows in `done`, on all processors but one.
     pub(super) fn build(
         segment: &Arc<Segment>,
@@ -48,77 +72,101 @@ impl Graph {
         stop: &dyn Fn() -> bool,
         done: &AtomicUsize,
     ) -> Built<Self> {
-        let built = catch_unwind(AssertUnwindSafe(|| {
-            let distance = RowDistance::new(segment, metric, kernels);
-            Self::insert_all(segment.rows(), distance, params, stop, done)
-        }));
-        match built {
-            Ok(Some(graph)) => match graph.probe(segment, params.ef_search) {
-                Ok(()) => Built::Standing(graph),
-                Err(reason) => Built::Rejected(reason),
-            },
-            Ok(None) => Built::Stopped,
-            Err(_) => Built::Rejected("the build panicked".into()),
+        let HnswParams { m, ef_construction, ef_search } = params;
+        let links = Links::new(segment.rows(), m);
+        let graph = Self::new(links, Distances::new(segment, metric, kernels), ef_construction);
+        if !graph.insert_all(stop, done) {
+            return Built::Stopped;
+        }
+        let Self { links, distances, entry, pool, .. } = &graph;
+        let lost = pool.with(|scratch| mend::mend(links, distances, *entry, scratch));
+        tracing::debug!(rows = links.rows(), lost, "vector graph built");
+        match graph.probe(segment, ef_search) {
+            Ok(()) => Built::Standing(graph),
+            Err(reason) => Built::Rejected(reason),
         }
     }
 
-    fn insert_all(
-        rows: usize,
-        distance: RowDistance,
-        params: HnswParams,
-        stop: &dyn Fn() -> bool,
-        done: &AtomicUsize,
-    ) -> Option<Self> {
-        let HnswParams { m, ef_construction, .. } = params;
-        let mut hnsw = Hnsw::new(m, rows.max(1), LAYERS, ef_construction, distance);
-        let numbers: Vec<u32> = (0..rows as u32).collect();
-        let pool = workers()?;
-        let mut insert = |batch: &[u32]| {
-            let points: Vec<(&[u32], usize)> =
-                batch.iter().map(|row| (std::slice::from_ref(row), *row as usize)).collect();
-            pool.install(|| hnsw.parallel_insert_slice(&points));
-            done.fetch_add(points.len(), Ordering::Relaxed);
-        };
-        // The first points alone: inserted side by side they would not see each other.
-        let (first, rest) = numbers.split_at(rows.min(BATCH_ROWS));
-        first.chunks(1).for_each(&mut insert);
-        for batch in rest.chunks(BATCH_ROWS) {
+    /// Puts all rows in; false if it was told to stop.
+    fn insert_all(&self, stop: &dyn Fn() -> bool, done: &AtomicUsize) -> bool {
+        let Self { links, distances, entry, ef_construction, pool } = self;
+        let inserter = Inserter { links, distances, entry: *entry, breadth: *ef_construction };
+        let Some(workers) = workers() else { return false };
+        let rows = links.rows() as u32;
+        let first = rows.min(FIRST_ROWS as u32);
+        for row in 0..first {
+            pool.with(|scratch| inserter.insert(row, scratch));
+        }
+        done.fetch_add(first as usize, Ordering::Relaxed);
+        for start in (first..rows).step_by(BATCH_ROWS) {
             if stop() {
-                return None;
+                return false;
             }
-            insert(batch);
+            let batch = start..rows.min(start.saturating_add(BATCH_ROWS as u32));
+            let n = batch.len();
+            let insert = |row| pool.with(|scratch| inserter.insert(row, scratch));
+            workers.install(|| batch.into_par_iter().for_each(insert));
+            done.fetch_add(n, Ordering::Relaxed);
         }
-        hnsw.set_searching_mode(true);
-        Some(Self { hnsw, rows, m })
+        true
     }
 
-    /// Whether a sample of rows is found by its own vectors.
+    /// Whether the rows of a sample are found by their own vectors.
     fn probe(&self, segment: &Segment, ef_search: usize) -> Result<(), String> {
+        let rows = self.links.rows();
         let width = ef_search.max(PROBE_WIDTH);
-        let step = self.rows.div_ceil(PROBES).max(1);
-        for row in (0..self.rows as u32).step_by(step) {
-            let found = self.walk(&[row], width).ok_or("a search panicked")?;
+        let sample = (0..rows as u32).step_by(rows.div_ceil(PROBES).max(1));
+        let misses = |&row: &u32| {
             let own = segment.vector(row);
             // Any row with the same vector will do: there may be more of them than `width`.
             let itself = |&found: &u32| found == row || segment.vector(found) == own;
-            if !found.iter().any(itself) {
-                return Err(format!("row {row} of {} does not find itself", self.rows));
-            }
+            !self.walk(own, width).iter().any(itself)
+        };
+        match sample.filter(misses).count() {
+            0..=MISSES_MAX => Ok(()),
+            missed => Err(format!("{missed} of {PROBES} rows did not find themselves")),
         }
-        Ok(())
     }
 
-    /// The nearest rows of all that are in the graph; `None` if hnsw_rs panicked.
-    fn walk(&self, point: &[u32], width: usize) -> Option<Vec<u32>> {
-        let walk = || self.hnsw.search(point, width, width);
-        let found = catch_unwind(AssertUnwindSafe(walk)).ok()?;
-        Some(found.iter().map(|n| n.d_id as u32).collect())
+    /// The nearest rows of all that are in the graph, nearest first.
+    fn walk(&self, values: &[f32], width: usize) -> Vec<u32> {
+        let Self { links, entry, pool, .. } = self;
+        if links.rows() == 0 {
+            return Vec::new();
+        }
+        let distance = self.distances.from(values);
+        let start = descend(links, &distance, *entry, 0);
+        let found = pool.with(|scratch| nearest(links, &distance, &start, 0, width, scratch));
+        found.into_iter().map(|near| near.row).collect()
     }
 
-    /// An estimate: hnsw_rs keeps a list for each of its 16 layers and a counted heap block for
-    /// each link.
+    /// Replaces the file of the graph.
+    pub(super) fn save(&self, path: &Path, segment: &Segment) -> io::Result<()> {
+        let own = [self.links.m() as u32, self.ef_construction as u32];
+        Sidecar::save(path, MAGIC, segment, own, self.links.words())
+    }
+
+    /// The graph of a segment, if there is a file of it that was made with these parameters.
+    pub(super) fn open(
+        path: &Path,
+        segment: &Arc<Segment>,
+        metric: Metric,
+        kernels: Kernels,
+        params: HnswParams,
+    ) -> Result<Option<Self>, IndexError> {
+        let HnswParams { m, ef_construction, .. } = params;
+        let Some(sidecar) = Sidecar::load(path, MAGIC, segment)? else { return Ok(None) };
+        if sidecar.own != [m as u32, ef_construction as u32] {
+            return Ok(None);
+        }
+        let links = Links::from_words(segment.rows(), m, sidecar.words())
+            .ok_or_else(|| IndexError::damaged(path, "its links lead nowhere"))?;
+        Ok(Some(Self::new(links, Distances::new(segment, metric, kernels), ef_construction)))
+    }
+
+    /// Memory in use.
     pub(super) fn bytes(&self) -> usize {
-        self.rows * (560 + 2 * self.m * 40)
+        self.links.bytes()
     }
 }
 
@@ -130,10 +178,8 @@ impl VectorIndex for Graph {
         width: usize,
         top: &mut Top,
     ) -> bool {
-        let Some(found) = self.walk(&query_point(query), width) else {
-            return false;
-        };
-        let found: Vec<u32> = found.into_iter().filter(|&row| allowed.contains(row)).collect();
+        let mut found = self.walk(query.values, width);
+        found.retain(|&row| allowed.contains(row));
         if found.len() < query.k && allowed.known() != Some(found.len()) {
             return false;
         }
@@ -142,88 +188,5 @@ impl VectorIndex for Graph {
             top.push(query.hit(ids[row as usize], allowed.segment.vector(row)));
         }
         true
-    }
-}
-
-/// A query as a point: the bits of its values and one word more, so that even a single value
-/// differs from a row number by its length.
-fn query_point(query: &Query<'_>) -> Vec<u32> {
-    let square = query.kernels.dot(query.values, query.values);
-    query.values.iter().chain([&square]).map(|v| v.to_bits()).collect()
-}
-
-enum Point<'a> {
-    Row(u32),
-    Query { values: &'a [f32], square: f32 },
-}
-
-impl<'a> Point<'a> {
-    fn of(words: &'a [u32]) -> Self {
-        match words {
-            [row] => Self::Row(*row),
-            [values @ .., square] => {
-                // SAFETY: u32 and f32 have the same size and alignment, every bit pattern is an
-                // f32, and the slice lives as long as the words it was made from.
-                let values =
-                    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) };
-                let square = f32::from_bits(*square);
-                Self::Query { values, square }
-            }
-            [] => Self::Query { values: &[], square: 0.0 },
-        }
-    }
-}
-
-/// Distances as hnsw_rs needs them: never negative, never NaN, 0 for equal points.
-struct RowDistance {
-    segment: Arc<Segment>,
-    metric: Metric,
-    kernels: Kernels,
-    /// For inner products.
-    lift: Lift,
-}
-
-impl RowDistance {
-    fn new(segment: &Arc<Segment>, metric: Metric, kernels: Kernels) -> Self {
-        let lift = match metric {
-            Metric::InnerProduct => Lift::of(segment, kernels),
-            Metric::Cosine | Metric::L2 => Lift::default(),
-        };
-        Self { segment: Arc::clone(segment), metric, kernels, lift }
-    }
-}
-
-impl Distance<u32> for RowDistance {
-    fn eval(&self, a: &[u32], b: &[u32]) -> f32 {
-        let (a, b) = (Point::of(a), Point::of(b));
-        let (x, y) = (self.values(&a), self.values(&b));
-        let distance = match self.metric {
-            Metric::Cosine => 1.0 - self.kernels.dot(x, y),
-            Metric::L2 => self.kernels.square_distance(x, y),
-            Metric::InnerProduct => {
-                let (square_a, extra_a) = self.lifted(&a);
-                let (square_b, extra_b) = self.lifted(&b);
-                square_a + square_b - 2.0 * (self.kernels.dot(x, y) + extra_a * extra_b)
-            }
-        };
-        // `max` gives the other value for a NaN.
-        distance.max(0.0)
-    }
-}
-
-impl RowDistance {
-    fn values<'a>(&'a self, point: &Point<'a>) -> &'a [f32] {
-        match *point {
-            Point::Row(row) => self.segment.vector(row),
-            Point::Query { values, .. } => values,
-        }
-    }
-
-    /// The squared length with the extra coordinate, and that coordinate.
-    fn lifted(&self, point: &Point<'_>) -> (f32, f32) {
-        match *point {
-            Point::Row(row) => (self.lift.square, self.lift.at(row)),
-            Point::Query { square, .. } => (square, 0.0),
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
-use super::Metric;
+use super::{Engine, Metric};
 use crate::{IndexError, files};
 
 pub(super) const NAME: &str = "manifest";
@@ -94,7 +94,7 @@ impl Manifest {
         let mut names: Vec<String> = self.log.iter().map(|log| log_name(log.file)).collect();
         for segment in &self.segments {
             names.push(segment_name(segment.file));
-            names.push(lists_name(segment.file));
+            names.extend(Engine::ALL.map(|engine| engine_name(segment.file, engine)));
             names.extend(segment.dead.iter().map(|dead| dead_name(dead.file)));
         }
         names
@@ -109,9 +109,13 @@ pub(super) fn segment_name(file: u32) -> String {
     format!("{file:08}.seg")
 }
 
-/// The lists of a segment. They can be made again from it, so no commit depends on them.
-pub(super) fn lists_name(file: u32) -> String {
-    format!("{file:08}.ivf")
+/// An engine of a segment. It can be built again from it, so no commit depends on it.
+pub(super) fn engine_name(file: u32, engine: Engine) -> String {
+    let kind = match engine {
+        Engine::Hnsw => "hnsw",
+        Engine::IvfFlat => "ivf",
+    };
+    format!("{file:08}.{kind}")
 }
 
 pub(super) fn dead_name(file: u32) -> String {
@@ -124,7 +128,7 @@ pub(super) fn is_ours(name: &str) -> bool {
         || name.split_once('.').is_some_and(|(number, kind)| {
             number.len() >= 8
                 && number.bytes().all(|b| b.is_ascii_digit())
-                && matches!(kind, "log" | "seg" | "ivf" | "dead" | "tmp")
+                && matches!(kind, "log" | "seg" | "hnsw" | "ivf" | "dead" | "tmp")
         })
 }
 

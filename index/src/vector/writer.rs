@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::bits::Bits;
+use super::graph::Graph;
 use super::ivf::Ivf;
 use super::manifest::{self, DeadRef, LogRef, Manifest, SegmentRef};
 use super::segment::{self, Segment};
 use super::view::{FreshRows, Sealed, Slot, View};
 use super::{Engine, VectorOp, VectorOptions, log};
-use crate::{IndexError, files};
+use crate::{IndexError, Kernels, files};
 
 /// Everything only one thread may touch at a time.
 pub(super) struct Writer {
@@ -65,10 +66,12 @@ impl Writer {
                     return Err(IndexError::damaged(&path, "not the rows of this commit"));
                 }
             }
-            if options.engines.contains(Engine::IvfFlat) {
-                sealed.lists = read_lists(dir, &sealed, options);
-            } else {
-                remove_lists(dir, entry.file);
+            for engine in Engine::ALL {
+                if options.engines.contains(engine) {
+                    read_engine(dir, &mut sealed, engine, options);
+                } else {
+                    remove_engine(dir, entry.file, engine);
+                }
             }
             view.sealed.push(sealed);
         }
@@ -230,23 +233,34 @@ impl Writer {
     }
 }
 
-/// The lists of a segment from the disk. Without them searches are only slower, so what cannot be
-/// read is built anew and is no damage to the set.
-fn read_lists(dir: &Path, sealed: &Sealed, options: &VectorOptions) -> Slot<Ivf> {
-    let path = dir.join(manifest::lists_name(sealed.file));
-    match Ivf::open(&path, &sealed.segment, options.ivfflat) {
-        Ok(Some(lists)) => Slot::Standing(Arc::new(lists)),
+/// Takes an engine of a segment from the disk. Without it searches are only slower, so what cannot
+/// be read is built anew and is no damage to the set.
+fn read_engine(dir: &Path, sealed: &mut Sealed, engine: Engine, options: &VectorOptions) {
+    let path = dir.join(manifest::engine_name(sealed.file, engine));
+    let VectorOptions { metric, hnsw, ivfflat, .. } = *options;
+    let segment = &sealed.segment;
+    match engine {
+        Engine::Hnsw => {
+            sealed.graph = slot(Graph::open(&path, segment, metric, Kernels::detect(), hnsw));
+        }
+        Engine::IvfFlat => sealed.lists = slot(Ivf::open(&path, segment, ivfflat)),
+    }
+}
+
+fn slot<T>(opened: Result<Option<T>, IndexError>) -> Slot<T> {
+    match opened {
+        Ok(Some(engine)) => Slot::Standing(Arc::new(engine)),
         Ok(None) => Slot::Absent,
         Err(error) => {
-            tracing::warn!("the lists of a vector segment are built anew: {error}");
+            tracing::warn!("an index of a vector segment is built anew: {error}");
             Slot::Absent
         }
     }
 }
 
-/// Deletes the lists of a segment, if there are any.
-pub(super) fn remove_lists(dir: &Path, file: u32) {
-    remove(dir, &manifest::lists_name(file));
+/// Deletes the file of an engine of a segment, if there is one.
+pub(super) fn remove_engine(dir: &Path, file: u32, engine: Engine) {
+    remove(dir, &manifest::engine_name(file, engine));
 }
 
 /// Deletes a file that is not used. One that stays does no harm.
@@ -274,7 +288,9 @@ pub(super) fn write_segment(
 /// Deletes a written segment that will not be used.
 pub(super) fn discard(dir: &Path, sealed: &Sealed) {
     remove(dir, &manifest::segment_name(sealed.file));
-    remove_lists(dir, sealed.file);
+    for engine in Engine::ALL {
+        remove_engine(dir, sealed.file, engine);
+    }
 }
 
 /// The names in `dir` that a set may have made, but for the manifest.

@@ -104,7 +104,7 @@ pub struct SearchOptions {
     /// Candidates kept while the graph is searched [default: 80]
     #[arg(long, env = "HNSW_EF_SEARCH", value_name = "N")]
     pub hnsw_ef_search: Option<String>,
-    /// Implementation of the graph: hnsw_rs [default: hnsw_rs]
+    /// Implementation of the graph: builtin [default: builtin]
     #[arg(long, env = "HNSW_ENGINE", value_name = "NAME")]
     pub hnsw_engine: Option<String>,
     /// Lists of the ivfflat index; fewer where they would have under 32 vectors [default: 100]

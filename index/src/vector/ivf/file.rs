@@ -1,50 +1,33 @@
 //! The file of a segment's lists.
 //!
 //! ```text
-//! header    36 bytes: magic, the segment's checksum, dimension, rows, lists wanted, lists,
-//!           CRC-32C of the rest, its own
+//! own       lists wanted, lists
 //! centres   f32, list by list
 //! starts    u32: where each list starts, and the end of the last
 //! members   u32: the rows, list by list
 //! ```
 //!
-//! Little-endian. It is read into memory whole: it has a few bytes a row.
+//! It is read into memory whole: it has a few bytes a row.
 
+use std::io;
 use std::path::Path;
-use std::{fs, io};
 
 use super::{Ivf, lists_for};
+use crate::IndexError;
+use crate::vector::IvfParams;
 use crate::vector::segment::Segment;
-use crate::vector::{IvfParams, reading_failed};
-use crate::{IndexError, files};
+use crate::vector::sidecar::Sidecar;
 
-const MAGIC: &[u8; 8] = b"AKGIVFL1";
-const HEADER_BYTES: usize = 36;
+const MAGIC: [u8; 8] = *b"AKGIVFL1";
 
 impl Ivf {
-    /// Replaces the file of the lists. It is not synced: one that a power cut tears is noticed and
-    /// made again.
+    /// Replaces the file of the lists.
     pub(in crate::vector) fn save(&self, path: &Path, segment: &Segment) -> io::Result<()> {
-        let Self { dim, wanted, centers, starts, members } = self;
-        let words = [
-            segment.checksum(),
-            *dim as u32,
-            members.len() as u32,
-            *wanted as u32,
-            self.lists() as u32,
-        ];
-        let mut bytes = vec![0; HEADER_BYTES];
-        bytes.reserve_exact(self.bytes());
-        centers.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
-        starts.iter().chain(members).for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
-        bytes[..8].copy_from_slice(MAGIC);
-        let checksum = crc32c::crc32c(&bytes[HEADER_BYTES..]);
-        for (i, word) in words.into_iter().chain([checksum]).enumerate() {
-            bytes[8 + 4 * i..12 + 4 * i].copy_from_slice(&word.to_le_bytes());
-        }
-        let checksum = crc32c::crc32c(&bytes[..HEADER_BYTES - 4]);
-        bytes[HEADER_BYTES - 4..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
-        files::replace(path, &bytes, false)
+        let Self { dim: _, wanted, centers, starts, members } = self;
+        let own = [*wanted as u32, self.lists() as u32];
+        let centers = centers.iter().map(|value| value.to_bits());
+        let words = centers.chain(starts.iter().chain(members).copied());
+        Sidecar::save(path, MAGIC, segment, own, words)
     }
 
     /// The lists of a segment, if there is a file of them that was made with these parameters.
@@ -53,36 +36,20 @@ impl Ivf {
         segment: &Segment,
         params: IvfParams,
     ) -> Result<Option<Self>, IndexError> {
-        let bytes = match fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(reading_failed(path, &error)),
-        };
-        let lists = parse(&bytes, segment).map_err(|reason| IndexError::damaged(path, reason))?;
+        let Some(sidecar) = Sidecar::load(path, MAGIC, segment)? else { return Ok(None) };
+        let lists = parse(&sidecar, segment);
+        let lists = lists.map_err(|reason| IndexError::damaged(path, reason))?;
         Ok(Some(lists).filter(|lists| lists.wanted == lists_for(segment.rows(), params)))
     }
 }
 
-fn parse(bytes: &[u8], segment: &Segment) -> Result<Ivf, &'static str> {
-    let (header, body) =
-        bytes.split_first_chunk::<HEADER_BYTES>().ok_or("shorter than a header")?;
-    let (words, _) = header[8..].as_chunks::<4>();
-    let word = |at: usize| u32::from_le_bytes(words[at]);
-    if header[..8] != *MAGIC {
-        return Err("not the lists of this version");
-    }
-    if crc32c::crc32c(&header[..HEADER_BYTES - 4]) != word(6) || crc32c::crc32c(body) != word(5) {
-        return Err("a checksum does not match");
-    }
-    let (dim, rows) = (word(1) as usize, word(2) as usize);
-    if (word(0), dim, rows) != (segment.checksum(), segment.dim(), segment.rows()) {
-        return Err("not the lists of this segment");
-    }
-    let (wanted, lists) = (word(3) as usize, word(4) as usize);
-    let (values, rest) = body.as_chunks::<4>();
+fn parse(sidecar: &Sidecar, segment: &Segment) -> Result<Ivf, &'static str> {
+    let (dim, rows) = (segment.dim(), segment.rows());
+    let [wanted, lists] = sidecar.own.map(|word| word as usize);
+    let values = sidecar.words();
     let centers = lists.checked_mul(dim).filter(|_| lists > 0);
     let length = centers.and_then(|n| n.checked_add(lists)?.checked_add(1)?.checked_add(rows));
-    if !rest.is_empty() || length != Some(values.len()) {
+    if length != Some(values.len()) {
         return Err("its length does not match");
     }
     let (centers, values) = values.split_at(lists * dim);
