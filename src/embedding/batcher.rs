@@ -42,7 +42,8 @@ impl Default for EmbedderOptions {
 ///
 /// Queries go before the texts of jobs. One that arrives while all threads are at such texts does
 /// not wait until a slice is done: the pass stops after the product it is at, and its thread
-/// embeds the query first. The texts of jobs are taken of the tenants in turn. A text that
+/// embeds the query first. Those that arrive while a query is embedded share the next pass, which
+/// reads the model's weights once for all of them. The texts of jobs are taken of the tenants in turn. A text that
 /// the model fails at fails alone.
 #[derive(Clone)]
 pub(super) struct Embedder {
@@ -67,7 +68,7 @@ impl Embedder {
             n => n,
         };
         let cache = QueryCache::new(cache_entries, cache_ttl);
-        let shared = Arc::new(Shared::new(model, cache, queue_len.max(1), n_threads));
+        let shared = Arc::new(Shared::new(model, cache, queue_len.max(1)));
         // Ends the threads that were started if one cannot be.
         let threads = Threads { shared: Arc::clone(&shared) };
         for _ in 0..n_threads {

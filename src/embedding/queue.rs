@@ -10,6 +10,11 @@ use super::EmbedError;
 use super::encoder::SLICE_TOKENS;
 use super::fair::Fair;
 
+/// Tokens of waiting queries that are worth a pass beside another one. A pass over fewer takes about
+/// as long as over one query, for it reads the weights of the model, and a query that waits for the
+/// pass before has company in its own.
+const CROWD_TOKENS: usize = 64;
+
 /// One text to embed, and who waits for it.
 pub(super) struct Request {
     pub(super) text: String,
@@ -28,6 +33,8 @@ pub(super) enum Slice {
 /// Both lines, and the jobs that wait for room in the second.
 pub(super) struct Queue {
     queries: VecDeque<Request>,
+    /// Passes over queries that are under way.
+    passes: usize,
     texts: Fair<Request>,
     /// Jobs that wait to hand over so many texts.
     jobs: Fair<Job>,
@@ -52,6 +59,7 @@ impl Queue {
     pub(super) fn new(limit: usize, window: usize) -> Self {
         Self {
             queries: VecDeque::new(),
+            passes: 0,
             texts: Fair::new(window),
             jobs: Fair::new(1),
             limit,
@@ -107,19 +115,19 @@ impl Queue {
         Ok(())
     }
 
-    /// Work for one of `threads`: its share of the waiting queries, or else texts.
-    pub(super) fn take(&mut self, threads: usize) -> Option<Slice> {
-        self.take_queries(threads).map(Slice::Queries).or_else(|| self.take_texts())
+    /// Work for a thread: queries, or else texts.
+    pub(super) fn take(&mut self) -> Option<Slice> {
+        self.take_queries().map(Slice::Queries).or_else(|| self.take_texts())
     }
 
-    /// The share of one of `threads` of the waiting queries: at most about [`SLICE_TOKENS`], and at
-    /// least one query unless none waits.
-    pub(super) fn take_queries(&mut self, threads: usize) -> Option<Vec<Request>> {
-        let share = self.queries.len().div_ceil(threads.max(1));
+    /// The waiting queries, as far as [`Queue::ready`] says so: at most about [`SLICE_TOKENS`], and
+    /// at least one. The caller owes [`Queue::end_pass`].
+    pub(super) fn take_queries(&mut self) -> Option<Vec<Request>> {
         let (mut slice, mut sum) = (Vec::new(), 0);
-        while slice.len() < share
-            && let Some(first) = self.queries.front()
-        {
+        if self.ready() == 0 {
+            return None;
+        }
+        while let Some(first) = self.queries.front() {
             let tokens = estimated_tokens(&first.text, self.window);
             if !slice.is_empty() && sum + tokens > SLICE_TOKENS {
                 break;
@@ -131,7 +139,23 @@ impl Queue {
                 slice.push(request);
             }
         }
+        self.passes += usize::from(!slice.is_empty());
         (!slice.is_empty()).then_some(slice)
+    }
+
+    /// A pass over queries is over.
+    pub(super) fn end_pass(&mut self) {
+        self.passes = self.passes.saturating_sub(1);
+    }
+
+    /// Queries that may be taken now: all that wait if no pass is under way or they are a crowd.
+    pub(super) fn ready(&self) -> usize {
+        let mut sum = 0;
+        let mut crowd = self.queries.iter().map(|request| {
+            sum += estimated_tokens(&request.text, self.window);
+            sum >= CROWD_TOKENS
+        });
+        if self.passes == 0 || crowd.any(|enough| enough) { self.queries.len() } else { 0 }
     }
 
     /// Texts, of the tenants in turn; of as many tokens.

@@ -60,32 +60,24 @@ pub(super) struct Shared {
     pub(super) cache: QueryCache,
     pub(super) queue: Mutex<Queue>,
     pub(super) queue_len: usize,
-    n_threads: usize,
     arrived: Condvar,
-    /// Queries in the queue, for threads that are at work. Set under the queue's lock.
-    waiting: AtomicUsize,
+    /// Queries that may be taken, for threads that are at work. Set under the queue's lock.
+    ready: AtomicUsize,
     queries: Counters,
     texts: Counters,
     refused: AtomicU64,
 }
 
 impl Shared {
-    /// For `n_threads` threads.
-    pub(super) fn new(
-        model: Box<dyn Model>,
-        cache: QueryCache,
-        queue_len: usize,
-        n_threads: usize,
-    ) -> Self {
+    pub(super) fn new(model: Box<dyn Model>, cache: QueryCache, queue_len: usize) -> Self {
         let queue = Queue::new(queue_len, model.info().max_tokens);
         Self {
             model,
             cache,
             queue: Mutex::new(queue),
             queue_len,
-            n_threads,
             arrived: Condvar::new(),
-            waiting: AtomicUsize::new(0),
+            ready: AtomicUsize::new(0),
             queries: Counters::new(),
             texts: Counters::new(),
             refused: AtomicU64::new(0),
@@ -93,9 +85,11 @@ impl Shared {
     }
 
     pub(super) fn push_query(&self, request: Request) -> Result<(), EmbedError> {
-        let pushed = self.change(|queue| queue.push_query(request));
+        let (pushed, ready) = self.change(|queue| (queue.push_query(request), queue.ready()));
         match &pushed {
-            Ok(()) => self.arrived.notify_one(),
+            // What is not ready is taken when the pass that is under way has ended, by its thread.
+            Ok(()) if ready > 0 => self.arrived.notify_one(),
+            Ok(()) => {}
             Err(EmbedError::Busy) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
             }
@@ -129,33 +123,33 @@ impl Shared {
         }
     }
 
-    /// Does something to the queue that may change how many queries wait.
+    /// Does something to the queue that may change how many queries may be taken.
     fn change<T>(&self, work: impl FnOnce(&mut Queue) -> T) -> T {
         let mut queue = lock(&self.queue);
         let done = work(&mut queue);
-        self.waiting.store(queue.len().0, Ordering::Relaxed);
+        self.ready.store(queue.ready(), Ordering::Relaxed);
         done
     }
 
     /// A thread's life.
     pub(super) fn work(&self) {
         let serve = || self.serve_queries();
-        let between = Between::new(&self.waiting, &serve);
+        let between = Between::new(&self.ready, &serve);
         loop {
             let mut queue = lock(&self.queue);
             let slice = loop {
                 if queue.is_closed() {
                     return;
                 }
-                if let Some(slice) = queue.take(self.n_threads) {
+                if let Some(slice) = queue.take() {
                     break slice;
                 }
                 queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
             };
-            self.waiting.store(queue.len().0, Ordering::Relaxed);
+            self.ready.store(queue.ready(), Ordering::Relaxed);
             drop(queue);
             match slice {
-                Slice::Queries(requests) => self.answer(requests, &self.queries, None),
+                Slice::Queries(requests) => self.answer_queries(requests),
                 Slice::Texts(requests) => self.answer(requests, &self.texts, Some(&between)),
             }
         }
@@ -163,9 +157,15 @@ impl Shared {
 
     /// Answers queries until none waits, in the middle of a slice of texts.
     fn serve_queries(&self) {
-        while let Some(slice) = self.change(|queue| queue.take_queries(self.n_threads)) {
-            self.answer(slice, &self.queries, None);
+        while let Some(slice) = self.change(Queue::take_queries) {
+            self.answer_queries(slice);
         }
+    }
+
+    /// Makes a pass over queries.
+    fn answer_queries(&self, requests: Vec<Request>) {
+        self.answer(requests, &self.queries, None);
+        self.change(Queue::end_pass);
     }
 
     fn answer(&self, requests: Vec<Request>, counters: &Counters, between: Option<&Between<'_>>) {

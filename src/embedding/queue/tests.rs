@@ -23,7 +23,7 @@ fn texts(slice: Option<Slice>) -> Vec<String> {
 }
 
 #[test]
-fn queries_go_first_and_are_shared_among_the_threads() {
+fn queries_go_first_and_together() {
     let mut queue = Queue::new(10, WINDOW);
     let mut answers = Vec::new();
     for text in ["t1", "t2"] {
@@ -31,16 +31,43 @@ fn queries_go_first_and_are_shared_among_the_threads() {
         queue.push_texts(&tenant(0), [request]).unwrap();
         answers.push(answer);
     }
-    for text in ["q1", "q2", "q3"] {
+    let mut ask = |queue: &mut Queue, text: &str| {
         let (request, answer) = request(text);
         queue.push_query(request).unwrap();
         answers.push(answer);
-    }
-    assert_eq!(texts(queue.take(2)), ["q1", "q2"]);
-    assert_eq!(texts(queue.take_queries(2).map(Slice::Queries)), ["q3"]);
-    assert!(queue.take_queries(2).is_none());
-    assert_eq!(texts(queue.take(2)), ["t1", "t2"]);
-    assert!(queue.take(2).is_none());
+    };
+    ask(&mut queue, "q1");
+    assert_eq!(texts(queue.take()), ["q1"]);
+    ask(&mut queue, "q2");
+    ask(&mut queue, "q3");
+    assert_eq!(queue.ready(), 0, "the first is still computed, and two are no crowd");
+    assert!(queue.take_queries().is_none());
+    assert_eq!(texts(queue.take()), ["t1", "t2"]);
+    queue.end_pass();
+    assert_eq!(texts(queue.take()), ["q2", "q3"]);
+    assert!(queue.take().is_none());
+}
+
+#[test]
+fn a_crowd_of_queries_is_worth_a_second_pass() {
+    let mut queue = Queue::new(10, WINDOW);
+    let mut answers = Vec::new();
+    let mut ask = |queue: &mut Queue| {
+        let (request, answer) = request(&"word ".repeat(CROWD_TOKENS / 5));
+        queue.push_query(request).unwrap();
+        answers.push(answer);
+    };
+    ask(&mut queue);
+    assert_eq!(texts(queue.take()).len(), 1);
+    ask(&mut queue);
+    assert!(queue.take().is_none());
+    ask(&mut queue);
+    assert_eq!((queue.ready(), texts(queue.take()).len()), (2, 2));
+    ask(&mut queue);
+    queue.end_pass();
+    assert!(queue.take().is_none(), "the other pass is under way");
+    queue.end_pass();
+    assert_eq!(texts(queue.take()).len(), 1);
 }
 
 #[test]
@@ -57,7 +84,7 @@ fn a_slice_is_bounded_and_never_empty_while_texts_wait() {
             queue.push_texts(&tenant(0), [request]).unwrap();
         }
     }
-    let taken: Vec<usize> = (0..7).map(|_| texts(queue.take(1)).len()).collect();
+    let taken: Vec<usize> = (0..7).map(|_| texts(queue.take()).len()).collect();
     assert_eq!(taken, [2, 2, 1, 2, 2, 1, 0]);
 }
 
@@ -72,7 +99,7 @@ fn a_query_too_many_is_refused_unless_a_caller_has_gone() {
     drop(first_answer);
     let (fourth, _fourth_answer) = request("4");
     queue.push_query(fourth).unwrap();
-    assert_eq!(texts(queue.take(1)), ["2", "4"]);
+    assert_eq!(texts(queue.take()), ["2", "4"]);
 }
 
 #[test]
@@ -81,7 +108,7 @@ fn texts_nobody_waits_for_are_skipped() {
     let (gone, _) = request("gone");
     let (kept, _answer) = request("kept");
     queue.push_texts(&tenant(0), [gone, kept]).unwrap();
-    assert_eq!(texts(queue.take(1)), ["kept"]);
+    assert_eq!(texts(queue.take()), ["kept"]);
 }
 
 #[test]
@@ -99,7 +126,7 @@ fn jobs_wait_for_room_and_tenants_take_turns_at_it() {
     assert_eq!(went(&mut booked), [true, false, false, false]);
     let (requests, _answers): (Vec<_>, Vec<_>) = (0..4).map(|_| request("text")).unzip();
     queue.push_texts(&tenant(0), requests).unwrap();
-    assert_eq!(texts(queue.take(1)).len(), 4);
+    assert_eq!(texts(queue.take()).len(), 4);
     // The second job of the first tenant was in line before the other's first had come.
     assert_eq!(went(&mut booked), [false, true, false, false]);
     queue.give_back(4);
@@ -142,10 +169,9 @@ enum Op {
     },
     /// The caller of the n-th of all that wait goes away: a query, text or job.
     GoAway(usize),
-    Take {
-        threads: usize,
-    },
+    Take,
     TakeQueries,
+    EndPass,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -153,8 +179,9 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (0..400usize).prop_map(|words| Op::Query { words }),
         3 => (0..3usize, 1..6usize, 0..400usize).prop_map(|(who, n, words)| Op::Job { who, n, words }),
         2 => (0..40usize).prop_map(Op::GoAway),
-        4 => (1..4usize).prop_map(|threads| Op::Take { threads }),
+        4 => Just(Op::Take),
         1 => Just(Op::TakeQueries),
+        3 => Just(Op::EndPass),
     ]
 }
 
@@ -177,6 +204,7 @@ const LIMIT: usize = 8;
 struct Model {
     queue: Queue,
     n: usize,
+    passes: usize,
     queries: Vec<Waiting>,
     texts: BTreeMap<usize, Vec<Waiting>>,
     jobs: BTreeMap<usize, Vec<WaitingJob>>,
@@ -185,7 +213,7 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let (queries, texts, jobs) = <(Vec<_>, BTreeMap<_, _>, BTreeMap<_, _>)>::default();
-        Self { queue: Queue::new(LIMIT, WINDOW), n: 0, queries, texts, jobs }
+        Self { queue: Queue::new(LIMIT, WINDOW), n: 0, passes: 0, queries, texts, jobs }
     }
 
     /// A text that is told apart from all others, of about so many tokens.
@@ -204,10 +232,14 @@ impl Model {
                 self.jobs.entry(who).or_default().push(WaitingJob { texts, go: Some(gone) });
             }
             Op::GoAway(n) => self.go_away(n),
-            Op::Take { threads } => self.take(threads)?,
+            Op::Take => self.take()?,
             Op::TakeQueries => {
-                let slice = self.queue.take_queries(1).map(Slice::Queries);
-                self.queries_taken(texts(slice), usize::MAX)?;
+                let slice = self.queue.take_queries().map(Slice::Queries);
+                self.queries_taken(texts(slice))?;
+            }
+            Op::EndPass => {
+                self.passes = self.passes.saturating_sub(1);
+                self.queue.end_pass();
             }
         }
         self.hand_over()?;
@@ -262,23 +294,22 @@ impl Model {
         Ok(())
     }
 
-    fn take(&mut self, threads: usize) -> Result<(), TestCaseError> {
-        let share = self.queue.len().0.div_ceil(threads);
-        match self.queue.take(threads) {
-            Some(Slice::Queries(slice)) => {
-                self.queries_taken(texts(Some(Slice::Queries(slice))), share)
-            }
+    fn take(&mut self) -> Result<(), TestCaseError> {
+        match self.queue.take() {
+            Some(Slice::Queries(slice)) => self.queries_taken(texts(Some(Slice::Queries(slice)))),
             slice => {
                 self.queries.retain(|query| query.answer.is_some());
-                prop_assert!(self.queries.is_empty(), "texts went before queries");
+                let waiting = self.queries.iter().map(|query| query.text.as_str());
+                let waits = self.passes > 0 && tokens(waiting.clone()) < CROWD_TOKENS;
+                prop_assert!(waits || waiting.count() == 0, "texts went before queries");
                 self.texts_taken(texts(slice))
             }
         }
     }
 
     /// The first queries whose callers wait, as many as a slice holds.
-    fn queries_taken(&mut self, taken: Vec<String>, share: usize) -> Result<(), TestCaseError> {
-        prop_assert!(taken.len() <= share);
+    fn queries_taken(&mut self, taken: Vec<String>) -> Result<(), TestCaseError> {
+        self.passes += usize::from(!taken.is_empty());
         bounded(&taken)?;
         self.queries.retain(|waiting| waiting.answer.is_some());
         for text in taken {
@@ -319,8 +350,12 @@ impl Model {
     }
 }
 
+fn tokens<'a>(texts: impl Iterator<Item = &'a str>) -> usize {
+    texts.map(|text| estimated_tokens(text, WINDOW)).sum()
+}
+
 fn bounded(taken: &[String]) -> Result<(), TestCaseError> {
-    let sum: usize = taken.iter().map(|text| estimated_tokens(text, WINDOW)).sum();
+    let sum = tokens(taken.iter().map(String::as_str));
     prop_assert!(taken.len() <= 1 || sum <= SLICE_TOKENS);
     Ok(())
 }
@@ -334,7 +369,8 @@ proptest! {
         }
         // In the end everything that is waited for comes out.
         for _ in 0..8 * ops.len() {
-            model.apply(&Op::Take { threads: 1 })?;
+            model.apply(&Op::EndPass)?;
+            model.apply(&Op::Take)?;
         }
         prop_assert_eq!(model.queue.len(), (0, 0));
         prop_assert!(model.queries.is_empty() && model.texts.values().all(Vec::is_empty));
