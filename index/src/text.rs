@@ -5,6 +5,7 @@ mod directory;
 mod query;
 mod schema;
 mod tokens;
+mod wordy;
 mod writer;
 
 use std::path::Path;
@@ -18,6 +19,7 @@ use collect::{AllIds, BestIds};
 use directory::LazyDirectory;
 use schema::Fields;
 pub use tokens::terms;
+use wordy::WordyFields;
 use writer::Writer;
 
 /// A document as the text index takes it.
@@ -99,6 +101,7 @@ pub struct TextIndex {
     reader: IndexReader,
     fields: Fields,
     weights: TextWeights,
+    wordy: WordyFields,
     directory: LazyDirectory,
     writer: Mutex<Writer>,
 }
@@ -154,6 +157,7 @@ impl TextIndex {
             reader,
             fields,
             weights: TextWeights::default(),
+            wordy: WordyFields::default(),
             directory,
             writer: Mutex::new(writer),
         };
@@ -173,6 +177,7 @@ impl TextIndex {
     #[must_use]
     pub fn with_weights(mut self, weights: TextWeights) -> Self {
         self.weights = weights;
+        self.wordy = WordyFields::default();
         self
     }
 
@@ -234,11 +239,13 @@ impl TextIndex {
     /// When index files cannot be read.
     pub fn search(&self, query: &TextQuery<'_>) -> Result<Vec<Hit>, IndexError> {
         let &TextQuery { text, tenants, limit, facts } = query;
-        let words = query::any_word(&self.fields, &self.weights, text, tenants, facts);
+        let searcher = self.reader.searcher();
+        let wordy = self.wordy.of(&searcher, &self.fields, &self.weights);
+        let wordy = wordy.map_err(writer::failed)?;
+        let words = query::any_word(&self.fields, &wordy, text, tenants, facts);
         let Some(words) = words.filter(|_| limit > 0 && !tenants.is_empty()) else {
             return Ok(Vec::new());
         };
-        let searcher = self.reader.searcher();
         searcher.search(&words, &BestIds { limit }).map_err(writer::failed)
     }
 

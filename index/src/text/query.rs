@@ -4,9 +4,9 @@ use tantivy::Term;
 use tantivy::query::{BooleanQuery, BoostQuery, ConstScoreQuery, Occur, Query, TermQuery};
 use tantivy::schema::IndexRecordOption;
 
-use super::TextWeights;
 use super::schema::Fields;
 use super::tokens::counted_terms;
+use super::wordy::Weighted;
 use crate::FactFilter;
 
 /// More different terms than this add time, not quality; questions have about ten.
@@ -14,28 +14,21 @@ const DISTINCT_TERMS_MAX: usize = 64;
 /// Terms looked at, repeats included.
 const TERMS_MAX: usize = 1024;
 
-/// Documents of the tenants that pass the filter and hold any of the words; `None` when `text` has
-/// no word to look for. A word that the text repeats counts as often.
+/// Documents of the tenants that pass the filter and hold any of the words in the fields that are
+/// `wordy`; `None` when `text` has no word to look for, or nothing is wordy. A word that the text repeats counts as often.
 pub(super) fn any_word(
     fields: &Fields,
-    weights: &TextWeights,
+    wordy: &[Weighted],
     text: &str,
     tenants: &[&str],
     facts: &FactFilter,
 ) -> Option<Box<dyn Query>> {
-    let weighted = [
-        (fields.title, weights.title),
-        (fields.body, weights.body),
-        (fields.metadata, weights.metadata),
-    ];
     let mut words: Vec<Box<dyn Query>> = Vec::new();
     for (term, count) in counted_terms(text, DISTINCT_TERMS_MAX, TERMS_MAX) {
-        for (field, weight) in weighted {
-            if weight > 0.0 {
-                let term = Term::from_field_text(field, &term);
-                let term = TermQuery::new(term, IndexRecordOption::WithFreqs);
-                words.push(Box::new(BoostQuery::new(Box::new(term), weight * count as f32)));
-            }
+        for &(field, weight) in wordy {
+            let term = Term::from_field_text(field, &term);
+            let term = TermQuery::new(term, IndexRecordOption::WithFreqs);
+            words.push(Box::new(BoostQuery::new(Box::new(term), weight * count as f32)));
         }
     }
     if words.is_empty() {
