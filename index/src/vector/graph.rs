@@ -134,9 +134,9 @@ impl Graph {
         if links.rows() == 0 {
             return Vec::new();
         }
-        let distance = self.distances.from(values);
-        let start = descend(links, &distance, *entry, 0);
-        let found = pool.with(|scratch| nearest(links, &distance, &start, 0, width, scratch));
+        let from = self.distances.of_values(values);
+        let starts = descend(links, &from, *entry, 0);
+        let found = pool.with(|scratch| nearest(links, &from, &starts, 0, width, scratch));
         found.into_iter().map(|near| near.row).collect()
     }
 

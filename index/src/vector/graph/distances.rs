@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::Kernels;
 use crate::vector::Metric;
 use crate::vector::lift::Lift;
 use crate::vector::segment::Segment;
+use crate::{Kernels, kernels};
 
 /// Distances in a segment: never negative and never NaN.
 pub(super) struct Distances {
@@ -25,39 +25,56 @@ impl Distances {
         Self { segment: Arc::clone(segment), metric, kernels, lift }
     }
 
-    /// From one row to another.
-    pub(super) fn between(&self, a: u32, b: u32) -> f32 {
-        let (x, y) = (self.segment.vector(a), self.segment.vector(b));
-        match self.metric {
-            // A lifted row is as long as the longest.
-            Metric::InnerProduct => {
-                let product = self.kernels.dot(x, y) + self.lift.at(a) * self.lift.at(b);
-                (2.0 * (self.lift.square - product)).max(0.0)
-            }
-            Metric::Cosine | Metric::L2 => self.plain(x, y),
-        }
+    /// Distances from a row.
+    pub(super) fn of_row(&self, row: u32) -> Origin<'_> {
+        let values = self.segment.vector(row);
+        Origin { distances: self, values, square: 2.0 * self.lift.square, extra: self.lift(row) }
     }
 
-    /// From a vector, in the form in which vectors are stored, to each row.
-    pub(super) fn from<'a>(&'a self, values: &'a [f32]) -> impl Fn(u32) -> f32 + 'a {
+    /// Distances from a vector, in the form in which vectors are stored.
+    pub(super) fn of_values<'a>(&'a self, values: &'a [f32]) -> Origin<'a> {
         let square = match self.metric {
             Metric::InnerProduct => self.kernels.dot(values, values) + self.lift.square,
             Metric::Cosine | Metric::L2 => 0.0,
         };
-        move |row| {
-            let vector = self.segment.vector(row);
-            match self.metric {
-                Metric::InnerProduct => (square - 2.0 * self.kernels.dot(values, vector)).max(0.0),
-                Metric::Cosine | Metric::L2 => self.plain(values, vector),
+        Origin { distances: self, values, square, extra: 0.0 }
+    }
+
+    /// The extra coordinate of a row, if rows are lifted.
+    fn lift(&self, row: u32) -> f32 {
+        match self.metric {
+            Metric::InnerProduct => self.lift.at(row),
+            Metric::Cosine | Metric::L2 => 0.0,
+        }
+    }
+}
+
+/// Where distances are measured from.
+pub(super) struct Origin<'a> {
+    distances: &'a Distances,
+    values: &'a [f32],
+    /// For inner products: the squared lengths of both, and this one's extra coordinate.
+    square: f32,
+    extra: f32,
+}
+
+impl Origin<'_> {
+    pub(super) fn to(&self, row: u32) -> f32 {
+        let Self { distances: Distances { segment, metric, kernels, .. }, values, .. } = *self;
+        let vector = segment.vector(row);
+        // `max` gives the other value for a NaN.
+        match metric {
+            Metric::Cosine => (1.0 - kernels.dot(values, vector)).max(0.0),
+            Metric::L2 => kernels.square_distance(values, vector),
+            Metric::InnerProduct => {
+                let lifted = self.extra * self.distances.lift(row);
+                (self.square - 2.0 * (kernels.dot(values, vector) + lifted)).max(0.0)
             }
         }
     }
 
-    /// `max` gives the other value for a NaN.
-    fn plain(&self, x: &[f32], y: &[f32]) -> f32 {
-        match self.metric {
-            Metric::Cosine | Metric::InnerProduct => (1.0 - self.kernels.dot(x, y)).max(0.0),
-            Metric::L2 => self.kernels.square_distance(x, y),
-        }
+    /// Has the processor bring the vector of a row, which is wanted next.
+    pub(super) fn prefetch(&self, row: u32) {
+        kernels::prefetch(self.distances.segment.vector(row));
     }
 }

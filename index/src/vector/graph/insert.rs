@@ -25,10 +25,10 @@ impl Inserter<'_> {
         }
         let Self { links, distances, entry, breadth } = *self;
         let top = links.top(row);
-        let distance = |other| distances.between(row, other);
-        let mut from = descend(links, &distance, entry, top).to_vec();
+        let from = distances.of_row(row);
+        let mut starts = descend(links, &from, entry, top).to_vec();
         for layer in (0..=top).rev() {
-            let mut found = nearest(links, &distance, &from, layer, breadth, scratch);
+            let mut found = nearest(links, &from, &starts, layer, breadth, scratch);
             // Others may have linked to it since it came in on the layer above.
             found.retain(|near| near.row != row);
             let chosen = self.choose(&found, links.m());
@@ -39,7 +39,7 @@ impl Inserter<'_> {
             for near in &chosen {
                 self.link(near.row, layer, Near { row, ..*near });
             }
-            from = found;
+            starts = found;
         }
     }
 
@@ -51,7 +51,8 @@ impl Inserter<'_> {
         if links.of(row, layer).any(|link| link == to.row) || links.push(row, layer, to.row, room) {
             return;
         }
-        let near = |link| Near { distance: distances.between(row, link), row: link };
+        let from = distances.of_row(row);
+        let near = |link| Near { distance: from.to(link), row: link };
         let mut all: Vec<Near> = links.of(row, layer).map(near).chain([to]).collect();
         all.sort_unstable();
         let chosen = self.choose(&all, room);
@@ -67,8 +68,8 @@ impl Inserter<'_> {
             if chosen.len() == n {
                 break;
             }
-            let leads_there =
-                |other: &Near| self.distances.between(near.row, other.row) <= near.distance;
+            let from = self.distances.of_row(near.row);
+            let leads_there = |other: &Near| from.to(other.row) <= near.distance;
             if !chosen.iter().any(leads_there) {
                 chosen.push(*near);
             }

@@ -28,9 +28,9 @@ pub(super) fn mend(
             continue;
         }
         lost += 1;
-        let distance = |other| distances.between(row, other);
-        let start = descend(links, &distance, entry, 0);
-        let found = nearest(links, &distance, &start, 0, WIDTH, scratch);
+        let from = distances.of_row(row);
+        let starts = descend(links, &from, entry, 0);
+        let found = nearest(links, &from, &starts, 0, WIDTH, scratch);
         // What leads to it must be found itself. `last` has been led to, and leads nowhere else yet
         // if nothing near does.
         let leads = found.iter().map(|near: &Near| near.row).filter(|&near| reached[near as usize]);

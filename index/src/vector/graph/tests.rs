@@ -90,9 +90,9 @@ fn rows_that_nothing_leads_to_are_led_to_by_the_nearest() {
     let mend = || pool.with(|scratch| mend::mend(&links, &distances, 0, scratch));
     assert_eq!(mend(), rows.len() - 1);
     assert_eq!(mend(), 0, "all are reached now");
-    let distance = |row| distances.between(30, row);
-    let start = descend(&links, &distance, 0, 0);
-    let found = pool.with(|scratch| nearest(&links, &distance, &start, 0, 60, scratch));
+    let from = distances.of_row(30);
+    let starts = descend(&links, &from, 0, 0);
+    let found = pool.with(|scratch| nearest(&links, &from, &starts, 0, 60, scratch));
     assert_eq!((found.len(), found[0].row), (60, 30));
 
     // As many equal rows as no list has room for: they lead to one another.

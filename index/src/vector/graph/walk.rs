@@ -4,6 +4,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::sync::{Mutex, PoisonError};
 
+use super::distances::Origin;
 use super::links::Links;
 
 /// A row and how far it is from what is looked for. The nearest is the least, of equally far ones
@@ -93,17 +94,12 @@ impl Pool {
 
 /// Where a walk on `layer` begins: the row that steps to ever nearer ones lead to, from `entry` over
 /// the layers above, and `entry` itself, from which every row can be reached.
-pub(super) fn descend(
-    links: &Links,
-    distance: &impl Fn(u32) -> f32,
-    entry: u32,
-    layer: u8,
-) -> [Near; 2] {
-    let first = Near { distance: distance(entry), row: entry };
+pub(super) fn descend(links: &Links, from: &Origin<'_>, entry: u32, layer: u8) -> [Near; 2] {
+    let first = Near { distance: from.to(entry), row: entry };
     let mut at = first;
     for above in (layer + 1..=links.top(entry)).rev() {
         loop {
-            let near = |row| Near { distance: distance(row), row };
+            let near = |row| Near { distance: from.to(row), row };
             match links.of(at.row, above).map(near).min() {
                 Some(nearer) if nearer < at => at = nearer,
                 _ => break,
@@ -118,14 +114,14 @@ pub(super) fn descend(
 /// paper).
 pub(super) fn nearest(
     links: &Links,
-    distance: &impl Fn(u32) -> f32,
-    from: &[Near],
+    from: &Origin<'_>,
+    starts: &[Near],
     layer: u8,
     width: usize,
     scratch: &mut Scratch,
 ) -> Vec<Near> {
     scratch.begin(links.rows());
-    for &near in from {
+    for &near in starts {
         if scratch.sees(near.row) {
             scratch.offer(near, width);
         }
@@ -136,9 +132,12 @@ pub(super) fn nearest(
         }
         let mut next = std::mem::take(&mut scratch.next);
         next.extend(links.of(at.row, layer).filter(|&row| scratch.sees(row)));
-        for row in next.drain(..) {
-            scratch.offer(Near { distance: distance(row), row }, width);
+        next.first().into_iter().for_each(|&row| from.prefetch(row));
+        for (i, &row) in next.iter().enumerate() {
+            next.get(i + 1).into_iter().for_each(|&row| from.prefetch(row));
+            scratch.offer(Near { distance: from.to(row), row }, width);
         }
+        next.clear();
         scratch.next = next;
     }
     let mut best: Vec<Near> = scratch.best.drain().collect();
