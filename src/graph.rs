@@ -22,6 +22,7 @@ mod fire;
 mod history;
 mod jobs;
 mod lineage;
+mod list;
 mod listeners;
 mod node;
 mod pattern;
@@ -66,9 +67,9 @@ pub use fire::{Checked, QUEUE as TRIGGER_QUEUE, Scope as CheckScope, check_item}
 pub use history::HistoryEntry;
 pub use jobs::{JOB_PURGED, job_item, jobs_purged, jobs_replayed};
 pub use lineage::{Ancestor, MAX_DEPTH};
+pub use list::{ListedNode, Listing, NodeFilter, Page};
 pub use node::{DELETED_CLASS, Node, Object, Trigger};
 pub use pattern::{MadeVector, NewPattern, PATTERNS_MAX, Pattern, StalePattern};
-pub use read::{NodeFilter, Page};
 pub use refresh::DueNodes;
 pub use requeue::{REQUEUE_MAX, Requeue, Requeued};
 pub use sample::SampledQuery;

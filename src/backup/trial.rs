@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::{Error, in_background};
 use crate::embedding::Windows;
-use crate::graph::{self, EventQuery, FreeSpace, Graph, Node, NodeFilter, View};
+use crate::graph::{self, EventQuery, FreeSpace, Graph, Listing, Node, View};
 use crate::search;
 
 /// Tenants that are looked at.
@@ -126,10 +126,11 @@ async fn ask(store: &Arc<Store>, dir: &Path) -> Result<Asked, Error> {
     let mut sample: Vec<Node> = Vec::new();
     for tenant in tenants {
         let view = View::of(tenant);
-        let page = graph.list(&view, NodeFilter::default(), 0, NODES_MAX).await.map_err(failed)?;
+        let listing = Listing { limit: NODES_MAX, props: true, ..Listing::default() };
+        let page = graph.list(&view, listing).await.map_err(failed)?;
         for listed in page.nodes {
             let node = graph.node(&view, listed.id).await.map_err(failed)?;
-            if node.text() != listed.text() {
+            if Some(&node.props) != listed.props.as_ref() {
                 return Err(Error::Trial(format!("node {} is not what is listed", node.id)));
             }
             asked.nodes += 1;

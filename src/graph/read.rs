@@ -1,37 +1,11 @@
-//! Nodes by id, by name and in pages.
+//! Nodes by id, by name and by class.
 
 use activekg_storage::ids::{NodeId, TenantId};
 use activekg_storage::tables::graph::{EXTERNAL_IDS, NODES, NodeRecord};
-use activekg_storage::{ReadTx, Readable, Scan};
+use activekg_storage::{Readable, Scan};
 
-use super::{Error, Graph, Node, View, counts};
-
-/// Which nodes a listing holds; soft-deleted ones never.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NodeFilter {
-    /// Only nodes with, or without, a vector.
-    pub has_embedding: Option<bool>,
-    /// Only nodes of one of these classes; empty = all.
-    pub classes: Vec<String>,
-}
-
-impl NodeFilter {
-    fn admits(&self, node: &NodeRecord) -> bool {
-        let Self { has_embedding, classes } = self;
-        !node.deleted
-            && has_embedding.is_none_or(|wanted| wanted == node.last_refreshed.is_some())
-            && (classes.is_empty() || node.classes.iter().any(|class| classes.contains(class)))
-    }
-}
-
-/// A part of a listing, with how many nodes the whole listing holds.
-#[derive(Debug, Clone)]
-pub struct Page {
-    /// The nodes of this part, by id.
-    pub nodes: Vec<Node>,
-    /// All nodes that the filter admits.
-    pub total: u64,
-}
+use super::list::NodeFilter;
+use super::{Error, Graph, Node, View};
 
 /// The row of a node and whose it is, among `owners`.
 pub(super) fn find(
@@ -79,22 +53,6 @@ impl Graph {
             Err(Error::NodeNotFound)
         })
         .await
-    }
-
-    /// `limit` nodes from the `offset`-th on, by id.
-    ///
-    /// # Errors
-    ///
-    /// The store's own.
-    pub async fn list(
-        &self,
-        view: &View,
-        filter: NodeFilter,
-        offset: u64,
-        limit: usize,
-    ) -> Result<Page, Error> {
-        let owners = view.owners();
-        self.reading(move |tx| page(tx, &owners, &filter, offset, limit)).await
     }
 
     /// The newest nodes that have one of `classes`, at most `limit`.
@@ -146,64 +104,4 @@ pub(super) fn rows<'a, R: Readable>(
         let ((owner, id), record) = row?;
         Ok((owner, id, record))
     }))
-}
-
-/// One page. Owners are merged by id, so a page is the same whoever owns its nodes.
-fn page(
-    tx: &ReadTx,
-    owners: &[TenantId],
-    filter: &NodeFilter,
-    offset: u64,
-    limit: usize,
-) -> Result<Page, Error> {
-    let counted = counted(tx, owners, filter)?;
-    let mut streams: Vec<_> = owners
-        .iter()
-        .map(|owner| Ok(rows(tx, std::slice::from_ref(owner))?.peekable()))
-        .collect::<Result<_, Error>>()?;
-    let (mut nodes, mut seen) = (Vec::new(), 0_u64);
-    loop {
-        let done = nodes.len() >= limit || counted.is_some_and(|total| offset >= total);
-        if done && counted.is_some() {
-            break;
-        }
-        // The stream whose next row has the smallest id; an error comes out at once.
-        let next = streams
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(at, stream)| {
-                let id = stream.peek()?.as_ref().map_or(NodeId::from_u128(0), |(_, id, _)| *id);
-                Some((id, at))
-            })
-            .min();
-        let Some((_, at)) = next else { break };
-        let Some(row) = streams[at].next() else { break };
-        let (owner, id, record) = row?;
-        if !filter.admits(&record) {
-            continue;
-        }
-        if seen >= offset && nodes.len() < limit {
-            nodes.push(Node::from_record(owner, id, record)?);
-        }
-        seen += 1;
-    }
-    Ok(Page { nodes, total: counted.unwrap_or(seen) })
-}
-
-/// How many nodes the filter admits, where counters can tell.
-fn counted(tx: &ReadTx, owners: &[TenantId], filter: &NodeFilter) -> Result<Option<u64>, Error> {
-    if !filter.classes.is_empty() {
-        return Ok(None);
-    }
-    let mut total = 0;
-    for owner in owners {
-        let listed = activekg_storage::tables::graph::count(tx, owner, counts::LISTED)?;
-        let embedded = activekg_storage::tables::graph::count(tx, owner, counts::EMBEDDED)?;
-        total += match filter.has_embedding {
-            None => listed,
-            Some(true) => embedded,
-            Some(false) => listed.saturating_sub(embedded),
-        };
-    }
-    Ok(Some(total))
 }

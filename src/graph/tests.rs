@@ -299,7 +299,11 @@ async fn limits_count_waiting_jobs_and_refuse_before_anything_is_written() {
     let over = bench.graph.create(new_node("acme", json!({"text": "n"}))).await;
     assert!(matches!(over, Err(Error::TenantQueueFull)));
     bench.create("other", json!({"text": "n"})).await;
-    let page = bench.graph.list(&view("acme"), NodeFilter::default(), 0, 10).await.expect("a page");
+    let page = bench
+        .graph
+        .list(&view("acme"), Listing { limit: 10, ..Listing::default() })
+        .await
+        .expect("a page");
     assert_eq!((page.nodes.len(), page.total), (2, 2));
 }
 
@@ -343,7 +347,11 @@ async fn a_deleted_node_is_read_by_id_only_and_can_come_back() {
     bench.graph.delete(&view("acme"), id).await.expect("deleted twice is deleted");
     let node = bench.graph.node(&view("acme"), id).await.expect("a node");
     assert!(node.is_deleted() && node.props.contains_key("deletion_grace_until"));
-    let page = bench.graph.list(&view("acme"), NodeFilter::default(), 0, 10).await.expect("a page");
+    let page = bench
+        .graph
+        .list(&view("acme"), Listing { limit: 10, ..Listing::default() })
+        .await
+        .expect("a page");
     assert_eq!((page.nodes.len(), page.total), (0, 0));
     assert!(bench.embed_all(&[1.0]).await.is_empty());
 

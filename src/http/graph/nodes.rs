@@ -17,7 +17,8 @@ use crate::app::App;
 use crate::auth::Access;
 use crate::auth::tenancy::OpenTenant::NamedOrDefault;
 use crate::graph::{
-    Created, HistoryEntry, NewNode, Node, NodeChanges, NodeFilter, NodeOutcome, Trigger, Work,
+    Created, HistoryEntry, ListedNode, Listing, NewNode, Node, NodeChanges, NodeFilter,
+    NodeOutcome, Trigger, Work,
 };
 use crate::http::error::ApiError;
 use crate::http::extract::{JsonBody, Params, Reply};
@@ -126,9 +127,10 @@ pub(super) async fn list(
     let ListQuery { limit, offset, has_embedding, classes, include_props, tenant_id } = query;
     let view = app.view(&caller, Access::Read, tenant_id.as_deref(), NamedOrDefault)?;
     let filter = NodeFilter { has_embedding, classes };
-    let page = app.graph.list(&view, filter, offset as u64, limit).await;
+    let listing = Listing { filter, offset: offset as u64, limit, props: include_props };
+    let page = app.graph.list(&view, listing).await;
     let page = page.map_err(|error| of_graph(error, None))?;
-    let nodes = page.nodes.into_iter().map(|node| summary(node, include_props)).collect();
+    let nodes = page.nodes.into_iter().map(summary).collect();
     Ok(Reply(NodeList { nodes, total: page.total, limit, offset }))
 }
 
@@ -303,15 +305,24 @@ fn node_view(node: Node) -> NodeView {
     }
 }
 
-fn summary(node: Node, include_props: bool) -> NodeSummary {
+fn summary(node: ListedNode) -> NodeSummary {
+    let ListedNode {
+        id,
+        classes,
+        props,
+        embedding_status,
+        embedding_error,
+        embedding_attempts,
+        has_embedding,
+    } = node;
     NodeSummary {
-        id: node.id.as_uuid(),
-        has_embedding: node.has_embedding(),
-        classes: node.classes,
-        embedding_status: status_name(node.embedding_status),
-        embedding_error: node.embedding_error,
-        embedding_attempts: node.embedding_attempts,
-        props: include_props.then_some(node.props),
+        id: id.as_uuid(),
+        classes,
+        has_embedding,
+        embedding_status: status_name(embedding_status),
+        embedding_error,
+        embedding_attempts,
+        props,
     }
 }
 
