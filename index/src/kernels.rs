@@ -7,6 +7,10 @@ mod avx512;
 mod portable;
 
 type Kernel = fn(&[f32], &[f32]) -> f32;
+type CodeKernel = fn(&[[i8; CODE_BLOCK]], &[[i8; CODE_BLOCK]]) -> i32;
+
+/// Codes that a kernel takes at a time: rows of codes are made up to it with zeros.
+pub(crate) const CODE_BLOCK: usize = 64;
 
 /// The inner loops over two vectors of equal length. All give the same sums up to rounding, which
 /// differs because they add in different orders.
@@ -15,6 +19,7 @@ pub struct Kernels {
     name: &'static str,
     dot: Kernel,
     square_distance: Kernel,
+    dot_codes: CodeKernel,
 }
 
 impl std::fmt::Debug for Kernels {
@@ -35,7 +40,12 @@ impl Kernels {
     /// Plain Rust, the reference for the others.
     #[must_use]
     pub fn portable() -> Self {
-        Self { name: "portable", dot: portable::dot, square_distance: portable::square_distance }
+        Self {
+            name: "portable",
+            dot: portable::dot,
+            square_distance: portable::square_distance,
+            dot_codes: portable::dot_codes,
+        }
     }
 
     /// All that this processor can run, slowest first.
@@ -68,6 +78,18 @@ impl Kernels {
         (self.dot)(a, b)
     }
 
+    /// The inner product of rows of codes, exactly; of at most 65,536 codes.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths differ.
+    #[inline]
+    #[must_use]
+    pub(crate) fn dot_codes(&self, a: &[[i8; CODE_BLOCK]], b: &[[i8; CODE_BLOCK]]) -> i32 {
+        assert_eq!(a.len(), b.len(), "rows of one segment have one length");
+        (self.dot_codes)(a, b)
+    }
+
     /// The square of the Euclidean distance.
     ///
     /// # Panics
@@ -84,9 +106,9 @@ impl Kernels {
 /// Has the processor bring values into its nearest cache that are wanted soon. Changes nothing but
 /// the time.
 #[inline]
-pub(crate) fn prefetch(values: &[f32]) {
+pub(crate) fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for line in values.chunks(16) {
+    for line in values.chunks((64 / size_of::<T>().max(1)).max(1)) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: every processor of this architecture has the instruction, and it may be given any
         // address.
@@ -119,6 +141,33 @@ mod tests {
                 prop_assert!(close(kernels.dot(&a, &b), dot, scale), "{kernels:?}");
                 prop_assert!(close(kernels.square_distance(&a, &b), square, square), "{kernels:?}");
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_kernel_multiplies_codes_alike(
+            pairs in prop::collection::vec((any::<i8>(), any::<i8>()), 0..1000),
+        ) {
+            let blocks = |codes: Vec<i8>| {
+                let mut codes = codes;
+                codes.resize(codes.len().next_multiple_of(CODE_BLOCK), 0);
+                codes.as_chunks::<CODE_BLOCK>().0.to_vec()
+            };
+            let want: i32 = pairs.iter().map(|&(x, y)| i32::from(x) * i32::from(y)).sum();
+            let (a, b): (Vec<i8>, Vec<i8>) = pairs.into_iter().unzip();
+            let (a, b) = (blocks(a), blocks(b));
+            for kernels in Kernels::available() {
+                prop_assert_eq!(kernels.dot_codes(&a, &b), want, "{:?}", kernels);
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_rows_of_codes_do_not_overflow() {
+        let row = vec![[i8::MIN; CODE_BLOCK]; 65_536 / CODE_BLOCK];
+        for kernels in Kernels::available() {
+            assert_eq!(kernels.dot_codes(&row, &row), 65_536 << 14, "{kernels:?}");
         }
     }
 

@@ -1,11 +1,13 @@
 //! 512-bit vectors; the tail of a vector is a masked load.
 
 use std::arch::x86_64::{
-    __m512, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_maskz_loadu_ps,
-    _mm512_reduce_add_ps, _mm512_setzero_ps, _mm512_sub_ps,
+    __m512, __m512i, _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_cvtepi8_epi16,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_madd_epi16, _mm512_maskz_loadu_ps,
+    _mm512_reduce_add_epi32, _mm512_reduce_add_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_sub_ps,
 };
 
-use super::Kernels;
+use super::{CODE_BLOCK, Kernels};
 
 const LANES: usize = 16;
 /// Sums side by side, to hide the four cycles an addition takes.
@@ -13,13 +15,16 @@ const SUMS: usize = 4;
 
 /// The kernels, if this processor has what they need.
 pub(super) fn kernels() -> Option<Kernels> {
-    is_x86_feature_detected!("avx512f").then_some(Kernels {
+    let able = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+    able.then_some(Kernels {
         name: "avx512",
         // SAFETY: the closures are reachable only through this value, which exists only after the
-        // check above found the feature that `dot` and `square_distance` are compiled for.
+        // check above found the features that the kernels are compiled for.
         dot: |a, b| unsafe { dot(a, b) },
         // SAFETY: as above.
         square_distance: |a, b| unsafe { square_distance(a, b) },
+        // SAFETY: as above.
+        dot_codes: |a, b| unsafe { dot_codes(a, b) },
     })
 }
 
@@ -55,6 +60,27 @@ fn square_distance(a: &[f32], b: &[f32]) -> f32 {
         sums[0] = _mm512_fmadd_ps(apart, apart, sums[0]);
     }
     total(sums)
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn dot_codes(a: &[[i8; CODE_BLOCK]], b: &[[i8; CODE_BLOCK]]) -> i32 {
+    /// Codes that become numbers of 16 bits in one vector.
+    const CODES: usize = 32;
+    let mut sums = [_mm512_setzero_si512(); CODE_BLOCK / CODES];
+    for (a, b) in a.iter().zip(b) {
+        let parts = a.as_chunks::<CODES>().0.iter().zip(b.as_chunks::<CODES>().0);
+        for (sum, (a, b)) in sums.iter_mut().zip(parts) {
+            *sum = _mm512_add_epi32(*sum, _mm512_madd_epi16(widened(a), widened(b)));
+        }
+    }
+    let [a, b] = sums;
+    _mm512_reduce_add_epi32(_mm512_add_epi32(a, b))
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn widened(codes: &[i8; 32]) -> __m512i {
+    // SAFETY: the reference covers the 32 bytes that are read; the load needs no alignment.
+    _mm512_cvtepi8_epi16(unsafe { _mm256_loadu_si256(codes.as_ptr().cast()) })
 }
 
 #[target_feature(enable = "avx512f")]

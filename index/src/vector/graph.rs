@@ -7,6 +7,7 @@
 //! segment's file; a row here has its links and nothing else. Dead rows and other tenants are walked
 //! over like any and picked out of the answers.
 
+mod codes;
 mod distances;
 mod insert;
 mod links;
@@ -166,7 +167,7 @@ impl Graph {
 
     /// Memory in use.
     pub(super) fn bytes(&self) -> usize {
-        self.links.bytes()
+        self.links.bytes() + self.distances.bytes()
     }
 }
 
