@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use activekg_storage::crypt::KeyRing;
 use activekg_storage::time::Clock;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +11,7 @@ use crate::ask::Ask;
 use crate::auth::Authenticator;
 use crate::backup::Backups;
 use crate::config::Config;
+use crate::connectors::{Connectors, Policy};
 use crate::documents::Intake;
 use crate::embedding::Embedder;
 use crate::graph::Graph;
@@ -45,8 +45,10 @@ pub struct App {
     pub models: ModelChanges,
     /// Who a token is.
     pub authenticator: Arc<Authenticator>,
-    /// The keys that seal secrets; `None` if none is set and none could be made.
-    pub keys: Option<Arc<KeyRing>>,
+    /// Connectors.
+    pub connectors: Connectors,
+    /// What connectors may lead to.
+    pub connector_policy: Arc<Policy>,
     /// Backups of the store.
     pub backups: Backups,
     /// The queues, for those who look after them.

@@ -7,6 +7,7 @@
 mod answers;
 mod auth;
 mod backup;
+mod connectors;
 mod documents;
 mod embedding;
 mod fetch;
@@ -27,6 +28,7 @@ use std::time::Duration;
 pub use answers::{Ask, FastRoute, Llm, LlmService, RemoteLlm, Route};
 pub use auth::{Auth, AuthzMode, Issuer, Jwt, JwtAlgorithm, JwtKey, KeySource};
 pub use backup::{Backup, Place};
+pub use connectors::Connectors;
 pub use documents::Documents;
 pub use embedding::{
     Cpu, Embedding, EmbeddingProtocol, EmbeddingSource, ModelChoice, Precision, RemoteEmbedding,
@@ -90,6 +92,8 @@ pub struct Config {
     pub auth: Auth,
     /// Keys that seal secrets.
     pub keys: Keys,
+    /// Connectors.
+    pub connectors: Connectors,
     /// Sizes and rates.
     pub limits: Limits,
     /// Browsers of other origins.
@@ -134,6 +138,7 @@ impl Config {
         let config = Self {
             auth: Auth::new(&options.auth, &options.server, &mut notices)?,
             keys: Keys::new(&options.keys, &mut notices)?,
+            connectors: Connectors::new(&options.connectors)?,
             server: Server::new(&options.server, &mut notices)?,
             backup: Backup::new(&options.backup, &store.data_dir)?,
             store,

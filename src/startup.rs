@@ -27,7 +27,7 @@ use crate::ask::{self, Ask};
 use crate::auth::Authenticator;
 use crate::backup::{self, Backups, Schedule};
 use crate::config::{self, Config, Distance, EmbeddingSource};
-use crate::connectors::keyring;
+use crate::connectors::{self, Connectors, Policy, keyring};
 use crate::documents::chunk::Chunking;
 use crate::documents::{self, Extractor, Intake};
 use crate::embedding::{Embedder, ModelInfo};
@@ -264,10 +264,24 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         watch.begin().await;
         supervisor.run("jwks", move |stop| watch.clone().run(stop));
     }
+    let parts = connectors::Parts {
+        store: store.clone(),
+        keys: keys.map(Arc::new),
+        metrics: metrics.clone(),
+        clock: clock.clone(),
+        stopping: stopping.clone(),
+    };
+    let connectors = Connectors::new(parts, &config.connectors);
+    connectors.warm_up().await.context("read the connectors")?;
+    if config.connectors.cache_subscriber {
+        let followed = connectors.clone();
+        supervisor.run("cache_subscriber", move |stop| followed.clone().follow_changes(stop));
+    }
     let intake = Intake::new(extractor(&config), chunking(&config), writes.clone());
     let app = App {
         authenticator,
-        keys: keys.map(Arc::new),
+        connector_policy: Arc::new(Policy::new(&config.connectors, &config.fetch)),
+        connectors,
         config,
         graph,
         writes,

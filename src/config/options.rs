@@ -7,6 +7,7 @@
 mod access;
 mod answers;
 mod backup;
+mod connectors;
 mod documents;
 mod fetch;
 mod keys;
@@ -19,6 +20,7 @@ mod triggers;
 pub use access::{AuthOptions, LimitOptions};
 pub use answers::{AskOptions, LlmOptions};
 pub use backup::BackupOptions;
+pub use connectors::ConnectorOptions;
 pub use documents::DocumentOptions;
 pub use fetch::FetchOptions;
 pub use keys::{KeyOptions, NumberedKey};
@@ -48,6 +50,9 @@ pub struct Options {
     /// Keys that seal secrets.
     #[command(flatten)]
     pub keys: KeyOptions,
+    /// Connectors.
+    #[command(flatten)]
+    pub connectors: ConnectorOptions,
     /// Sizes, rates, browsers.
     #[command(flatten)]
     pub limits: LimitOptions,

@@ -14,7 +14,7 @@ use activekg_storage::crypt::{Kek, KeyRing, generate_key, unopened, usage};
 use activekg_storage::time::Clock;
 use activekg_storage::{StorageError, Store};
 use anyhow::Context as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
 use crate::config::{ConfigError, Keys, KeysError, read_key};
@@ -133,7 +133,7 @@ fn make(dir: &Path) -> anyhow::Result<Kek> {
 }
 
 /// How far stored secrets are sealed with the active key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The version that seals; `None` without any key.
     pub active_version: Option<u32>,

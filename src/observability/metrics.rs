@@ -7,6 +7,7 @@ mod ask;
 mod backup;
 mod bounded;
 mod care;
+mod connectors;
 mod embedding;
 mod exposition;
 mod family;
@@ -37,6 +38,7 @@ use register::{Families, Register};
 pub use ask::{AskMetrics, AskOutcome, Rejection};
 pub use backup::BackupMetrics;
 pub use care::CareMetrics;
+pub use connectors::ConnectorMetrics;
 pub use embedding::EmbeddingMetrics;
 pub use generation::GenerationMetrics;
 pub use http::{HttpMetrics, RateLimited};
@@ -66,6 +68,8 @@ pub struct Metrics {
     pub index: IndexMetrics,
     /// The scan for damage in the store.
     pub care: CareMetrics,
+    /// Connectors.
+    pub connectors: ConnectorMetrics,
     /// Backups.
     pub backup: BackupMetrics,
     /// Calls of a language model.
@@ -100,6 +104,7 @@ impl Metrics {
         let triggers = TriggerMetrics::new(&mut register)?;
         let index = IndexMetrics::new(&mut register)?;
         let care = CareMetrics::new(&mut register)?;
+        let connectors = ConnectorMetrics::new(&mut register)?;
         let backup = BackupMetrics::new(&mut register)?;
         let generation = GenerationMetrics::new(&mut register)?;
         let upstream = UpstreamMetrics::new(&mut register)?;
@@ -114,6 +119,7 @@ impl Metrics {
             triggers,
             index,
             care,
+            connectors,
             backup,
             llm: LlmMetrics::default(),
             generation,

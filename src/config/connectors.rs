@@ -1,0 +1,99 @@
+//! Connectors: what tenants may point them at, and how long opened ones are kept.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::options::ConnectorOptions;
+use super::{ConfigError, read};
+
+/// Folders that secrets are usually mounted in.
+const CREDENTIALS_DIRS: &str = "/secrets:/run/secrets:/etc/activekg";
+
+/// Connectors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connectors {
+    /// How long an opened connector is kept; zero = not at all.
+    pub cache_ttl: Duration,
+    /// Whether a task follows changes of connectors.
+    pub cache_subscriber: bool,
+    /// Folders that credentials of tenants' connectors may lie in.
+    pub credentials_dirs: Vec<PathBuf>,
+    /// Hosts that tenants' connectors may name as endpoints, in lower case.
+    pub endpoint_hosts: Vec<String>,
+}
+
+impl Connectors {
+    /// What the settings mean.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first setting whose value cannot be used.
+    pub fn new(options: &ConnectorOptions) -> Result<Self, ConfigError> {
+        let ConnectorOptions {
+            connector_cache_ttl,
+            connector_cache_subscriber,
+            connector_credentials_dirs,
+            connector_endpoint_allowlist,
+        } = options;
+        let dirs = read::text(connector_credentials_dirs).unwrap_or(CREDENTIALS_DIRS).split(':');
+        let dirs = dirs.map(str::trim).filter(|dir| !dir.is_empty());
+        let credentials_dirs: Vec<PathBuf> = dirs.map(PathBuf::from).collect();
+        if let Some(relative) = credentials_dirs.iter().find(|dir| !dir.is_absolute()) {
+            let fault = format!("{:?} is not a whole path such as /secrets", relative.display());
+            return Err(ConfigError::new("CONNECTOR_CREDENTIALS_DIRS", fault));
+        }
+        let hosts = read::text(connector_endpoint_allowlist).unwrap_or_default().split(',');
+        let hosts = hosts.map(|host| host.trim().trim_end_matches('.').to_ascii_lowercase());
+        let endpoint_hosts: Vec<String> = hosts.filter(|host| !host.is_empty()).collect();
+        if let Some(no_host) = endpoint_hosts.iter().find(|host| host.contains(['/', ':'])) {
+            let fault = format!("{no_host:?} is not a bare host name such as minio.example.com");
+            return Err(ConfigError::new("CONNECTOR_ENDPOINT_ALLOWLIST", fault));
+        }
+        Ok(Self {
+            cache_ttl: super::seconds("CONNECTOR_CACHE_TTL", connector_cache_ttl, 300)?,
+            cache_subscriber: read::boolean(
+                "CONNECTOR_CACHE_SUBSCRIBER",
+                connector_cache_subscriber,
+                true,
+            )?,
+            credentials_dirs,
+            endpoint_hosts,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{config, fault};
+
+    #[test]
+    fn nothing_set_is_the_usual() {
+        let connectors = config(&[]).unwrap().connectors;
+        assert_eq!(connectors.cache_ttl.as_secs(), 300);
+        assert!(connectors.cache_subscriber && connectors.endpoint_hosts.is_empty());
+        let dirs: Vec<_> = connectors.credentials_dirs.iter().map(|dir| dir.to_str()).collect();
+        assert_eq!(dirs, [Some("/secrets"), Some("/run/secrets"), Some("/etc/activekg")]);
+    }
+
+    #[test]
+    fn lists_are_cleaned_and_checked() {
+        let connectors = config(&[
+            ("CONNECTOR_CACHE_TTL", "900"),
+            ("CONNECTOR_CREDENTIALS_DIRS", "/a: /b ::"),
+            ("CONNECTOR_ENDPOINT_ALLOWLIST", "Minio.Example. ,,10.0.0.1"),
+        ]);
+        let connectors = connectors.unwrap().connectors;
+        assert_eq!(connectors.cache_ttl.as_secs(), 900);
+        assert_eq!(connectors.credentials_dirs.len(), 2);
+        assert_eq!(connectors.endpoint_hosts, ["minio.example", "10.0.0.1"]);
+        for (setting, bad) in [
+            ("CONNECTOR_CACHE_TTL", "soon"),
+            ("CONNECTOR_CACHE_SUBSCRIBER", "perhaps"),
+            ("CONNECTOR_CREDENTIALS_DIRS", "secrets"),
+            ("CONNECTOR_ENDPOINT_ALLOWLIST", "http://minio.example"),
+            ("CONNECTOR_ENDPOINT_ALLOWLIST", "minio.example:9000"),
+        ] {
+            assert!(fault(&[(setting, bad)]).starts_with(&format!("{setting}: ")), "{setting}");
+        }
+    }
+}
