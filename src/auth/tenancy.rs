@@ -64,6 +64,60 @@ impl Authenticator {
         Ok(Effective { tenant, violation: None })
     }
 
+    /// The tenant that a route for a tenant's administrator is about: the one the request names,
+    /// else the token's, else `default`.
+    ///
+    /// # Errors
+    ///
+    /// Forbidden when the token does not allow `admin:refresh`, when it names another tenant than
+    /// its own and does not allow `super_admin`, and when the name is none a tenant can have.
+    pub fn administered(
+        &self,
+        caller: &Caller,
+        named: Option<&str>,
+    ) -> Result<TenantId, AuthError> {
+        administrates(caller)?;
+        let tenant = match named {
+            Some(name) => parsed(name)?,
+            None if caller.authenticated => caller.tenant.clone(),
+            None => parsed(DEFAULT_TENANT)?,
+        };
+        if !answers_for_all(caller) && tenant != caller.tenant {
+            return Err(crossed());
+        }
+        Ok(tenant)
+    }
+
+    /// Whether the caller may administer all of these tenants; none named means every tenant.
+    ///
+    /// # Errors
+    ///
+    /// Forbidden when the token does not allow `admin:refresh`, or concerns others than its own
+    /// tenant and does not allow `super_admin`.
+    pub fn administered_all(&self, caller: &Caller, tenants: &[TenantId]) -> Result<(), AuthError> {
+        if answers_for_all(caller) {
+            return Ok(());
+        }
+        if tenants.is_empty() {
+            let text = "super_admin scope required".to_owned();
+            return Err(AuthError::forbidden(text, Some(Violation::ScopeDenied)));
+        }
+        administrates(caller)?;
+        let own = tenants.iter().all(|tenant| *tenant == caller.tenant);
+        if own { Ok(()) } else { Err(crossed()) }
+    }
+
+    /// The tenant whose rows an administrator's list holds: its own, or `None`, which is all, where
+    /// it answers for all.
+    ///
+    /// # Errors
+    ///
+    /// Forbidden when the token does not allow `admin:refresh`.
+    pub fn listed(&self, caller: &Caller) -> Result<Option<TenantId>, AuthError> {
+        administrates(caller)?;
+        Ok((!answers_for_all(caller)).then(|| caller.tenant.clone()))
+    }
+
     /// The tenant that a route for operators is about: the one the request names, whoever's token
     /// it is; `None`, which is all of them, when it names none.
     ///
@@ -79,6 +133,25 @@ impl Authenticator {
         caller.require(Scope::SuperAdmin)?;
         named.filter(|name| !name.trim().is_empty()).map(parsed).transpose()
     }
+}
+
+/// Whether the caller answers for the data of all tenants.
+#[must_use]
+pub fn answers_for_all(caller: &Caller) -> bool {
+    !caller.authenticated || caller.scopes.allow(Scope::SuperAdmin)
+}
+
+fn administrates(caller: &Caller) -> Result<(), AuthError> {
+    if !caller.authenticated || caller.scopes.allow(Scope::AdminRefresh) {
+        return Ok(());
+    }
+    let text = "admin scope required".to_owned();
+    Err(AuthError::forbidden(text, Some(Violation::ScopeDenied)))
+}
+
+fn crossed() -> AuthError {
+    let text = "Cross-tenant access denied".to_owned();
+    AuthError::forbidden(text, Some(Violation::CrossTenantQuery))
 }
 
 fn parsed(name: &str) -> Result<TenantId, AuthError> {
@@ -126,6 +199,47 @@ mod tests {
         assert_eq!((named(None), named(Some(" "))), (None, None));
         assert!(closed.operated(&operator, Some(&"x".repeat(101))).is_err());
         assert_eq!(closed.operated(&closed.administrator(), None).unwrap(), None);
+    }
+
+    #[test]
+    fn administrators_keep_to_their_tenant_unless_they_answer_for_all() {
+        use super::super::tests::{HS256, NOW};
+        let closed = authenticator(HS256);
+        let with = |scopes: &[&str]| {
+            let caller = closed.authenticate(Some(&format!("Bearer {}", token(&[]))), NOW).unwrap();
+            Caller { scopes: crate::auth::Scopes::named(scopes.iter().copied()), ..caller }
+        };
+        let name = |tenant: &str| TenantId::new(tenant).unwrap();
+        let (nobody, admin, operator) =
+            (with(&["kg:write"]), with(&["admin:refresh"]), with(&["super_admin"]));
+
+        let refused = closed.administered(&nobody, None).unwrap_err();
+        assert_eq!(refused.detail, "admin scope required");
+        assert_eq!(closed.administered(&admin, None), Ok(name("t1")));
+        assert_eq!(closed.administered(&admin, Some("t1")), Ok(name("t1")));
+        let refused = closed.administered(&admin, Some("t2")).unwrap_err();
+        assert_eq!(refused.detail, "Cross-tenant access denied");
+        assert_eq!(refused.violation, Some(Violation::CrossTenantQuery));
+        assert_eq!(closed.administered(&operator, Some("t2")), Ok(name("t2")));
+
+        let all = closed.administered_all(&admin, &[]).unwrap_err();
+        assert_eq!(all.detail, "super_admin scope required");
+        assert_eq!(closed.administered_all(&admin, &[name("t1")]), Ok(()));
+        assert!(closed.administered_all(&admin, &[name("t1"), name("t2")]).is_err());
+        assert!(closed.administered_all(&nobody, &[name("t1")]).is_err());
+        assert_eq!(closed.administered_all(&operator, &[]), Ok(()));
+
+        assert!(closed.listed(&nobody).is_err());
+        assert_eq!(closed.listed(&admin), Ok(Some(name("t1"))));
+        assert_eq!(closed.listed(&operator), Ok(None));
+        let open = authenticator(&[]);
+        let anybody = open.authenticate(None, 0).unwrap();
+        assert_eq!(open.administered(&anybody, None), Ok(name("default")));
+        assert_eq!(open.administered(&anybody, Some("t2")), Ok(name("t2")));
+        assert_eq!(
+            (open.administered_all(&anybody, &[]), open.listed(&anybody)),
+            (Ok(()), Ok(None))
+        );
     }
 
     #[test]

@@ -29,6 +29,8 @@ const RPC_SERVER_ERROR: i32 = -32000;
 pub enum Dialect {
     /// `{"detail": ..}`, and plain text for an oversize body and for what nobody expected.
     Detail,
+    /// `{"detail": ..}` for what nobody expected too.
+    Administration,
     /// `{"error": {"message", "type", "param", "code"}}` as OpenAI's clients read it, which know
     /// 400 and not 422 for wrong fields.
     OpenAi,
@@ -54,6 +56,7 @@ impl Dialect {
         let status = self.status(error.kind);
         let mut response = match self {
             Self::Detail => detail(error, request),
+            Self::Administration => administration(error, request),
             Self::OpenAi => {
                 with_type(status, JSON, Body::from(json::to_vec(&open_ai(error, request))))
             }
@@ -101,6 +104,19 @@ fn detail(error: &ApiError, request: &RequestId) -> Response {
     }
 }
 
+/// The id of the request is in its header, and the body is in the words of the contract.
+fn administration(error: &ApiError, request: &RequestId) -> Response {
+    match (error.kind, &error.detail) {
+        (ErrorKind::Unhandled, _) => {
+            body(error.kind.status(), "Internal Server Error".into(), &error.more)
+        }
+        (ErrorKind::Internal, Detail::Text(text)) => {
+            body(error.kind.status(), text.as_ref().into(), &error.more)
+        }
+        _ => detail(error, request),
+    }
+}
+
 /// An error as OpenAI's clients read it.
 pub fn open_ai(error: &ApiError, request: &RequestId) -> Value {
     let (kind, code) = match error.kind {
@@ -113,6 +129,7 @@ pub fn open_ai(error: &ApiError, request: &RequestId) -> Value {
         | ErrorKind::Timeout
         | ErrorKind::Conflict
         | ErrorKind::TooLarge
+        | ErrorKind::UnsupportedMediaType
         | ErrorKind::Invalid => ("invalid_request_error", None),
         ErrorKind::NotConfigured
         | ErrorKind::Internal

@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Conflict,
     /// The body is larger than allowed.
     TooLarge,
+    /// The body is of a type that is not taken here.
+    UnsupportedMediaType,
     /// Fields of the request are wrong.
     Invalid,
     /// Too many requests.
@@ -58,6 +60,7 @@ impl ErrorKind {
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::Conflict => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::NotConfigured | Self::Internal | Self::Unhandled => {

@@ -114,7 +114,7 @@ pub fn read_document(headers: &HeaderMap, body: &[u8]) -> Result<Document, ApiEr
 
 /// Whether a content type is `application/json` or one of its kin, such as
 /// `application/ld+json`, with any parameters.
-fn is_json(content_type: &str) -> bool {
+pub fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence
         .strip_prefix("application/")

@@ -3,6 +3,7 @@
 mod access;
 mod ask;
 mod backup;
+mod connectors;
 mod db;
 mod debug;
 mod edges;
@@ -31,7 +32,7 @@ use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
-use axum::routing::{delete, get, post, put};
+use axum::routing::{delete, get, patch, post, put};
 
 use crate::app::App;
 use crate::auth::Caller;
@@ -121,6 +122,18 @@ pub fn router(app: App) -> Router {
         .route("/_admin/db/check", post(db::check))
         .route("/_admin/db/stats", get(db::stats))
         .route("/_admin/db/activity", get(db::activity))
+        .route("/_admin/connectors", get(connectors::list))
+        .route("/_admin/connectors/", get(connectors::list))
+        .route("/_admin/connectors/keys", get(connectors::key_status))
+        .route("/_admin/connectors/rotate_keys", post(connectors::rotate))
+        .route("/_admin/connectors/cache/health", get(connectors::cache_health))
+        .route("/_admin/connectors/cache/flush", post(connectors::flush_cache))
+        .route("/_admin/connectors/{provider}", get(connectors::show))
+        .route("/_admin/connectors/{provider}/register", post(connectors::register))
+        .route("/_admin/connectors/{provider}/config", patch(connectors::update))
+        .route("/_admin/connectors/{provider}/config", delete(connectors::delete))
+        .route("/_admin/connectors/{provider}/enable", post(connectors::enable))
+        .route("/_admin/connectors/{provider}/disable", post(connectors::disable))
         .with_state(app.clone());
     front::surface(Tokens { app }, settings, table::ROUTES, handlers)
 }

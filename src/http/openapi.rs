@@ -88,7 +88,7 @@ fn operation(route: &Route, dialect: Dialect) -> Value {
 /// 500, 503 or 507 besides, in the same words.
 fn responses(answer: &Answer, dialect: Dialect, errors: &[ErrorKind]) -> Value {
     let (error, faults) = match dialect {
-        Dialect::Detail => ("Error", "ValidationError"),
+        Dialect::Detail | Dialect::Administration => ("Error", "ValidationError"),
         Dialect::OpenAi => ("OpenAiError", "OpenAiError"),
         Dialect::JsonRpc => ("JsonRpcError", "JsonRpcError"),
     };
@@ -101,7 +101,7 @@ fn responses(answer: &Answer, dialect: Dialect, errors: &[ErrorKind]) -> Value {
     for kind in errors {
         let schema = if *kind == ErrorKind::Invalid { faults } else { error };
         let content = match kind {
-            ErrorKind::TooLarge if dialect == Dialect::Detail => {
+            ErrorKind::TooLarge if matches!(dialect, Dialect::Detail | Dialect::Administration) => {
                 content(&Answer::Text("text/plain"))
             }
             _ => content(&Answer::Json(schema)),
@@ -123,6 +123,7 @@ fn about(kind: ErrorKind) -> &'static str {
         ErrorKind::Timeout => "The request came too slowly",
         ErrorKind::Conflict => "It is there already, or in another state",
         ErrorKind::TooLarge => "The body is larger than allowed",
+        ErrorKind::UnsupportedMediaType => "The body must say that it is JSON",
         ErrorKind::Invalid => "Fields are wrong",
         ErrorKind::TooMany => "Too many requests",
         ErrorKind::NotConfigured => "A setting is missing",

@@ -16,6 +16,8 @@ pub enum Verb {
     Delete,
     /// GET.
     Get,
+    /// PATCH.
+    Patch,
     /// POST.
     Post,
     /// PUT.
@@ -28,6 +30,7 @@ impl Verb {
         match self {
             Self::Delete => "DELETE",
             Self::Get => "GET",
+            Self::Patch => "PATCH",
             Self::Post => "POST",
             Self::Put => "PUT",
         }
@@ -114,10 +117,14 @@ impl RouteTable {
     pub fn new(routes: &'static [Route]) -> Self {
         let mut paths: Vec<(Vec<&'static str>, Vec<&'static Route>)> = Vec::new();
         for route in routes {
-            let segments: Vec<&str> = route.path.split('/').collect();
-            match paths.iter_mut().find(|(known, _)| *known == segments) {
-                Some((_, methods)) => methods.push(route),
-                None => paths.push((segments, vec![route])),
+            // A path with a slash at its end is there without it too.
+            let spellings = [Some(route.path), route.path.strip_suffix('/')];
+            for path in spellings.into_iter().flatten() {
+                let segments: Vec<&str> = path.split('/').collect();
+                match paths.iter_mut().find(|(known, _)| *known == segments) {
+                    Some((_, methods)) => methods.push(route),
+                    None => paths.push((segments, vec![route])),
+                }
             }
         }
         // A fixed segment goes before one that varies, from left to right.
@@ -222,7 +229,8 @@ mod tests {
         }
     }
 
-    static ROUTES: [Route; 7] = [
+    static ROUTES: [Route; 8] = [
+        route(Verb::Get, "/lists/"),
         route(Verb::Get, "/health"),
         route(Verb::Get, "/nodes/{id}"),
         route(Verb::Put, "/nodes/{id}"),
@@ -261,6 +269,14 @@ mod tests {
         assert_eq!(found(Method::GET, "/health/"), "to /health");
         assert_eq!(found(Method::DELETE, "/nodes/x//"), "to /nodes/x");
         assert_eq!(found(Method::GET, "/nodes/"), "to /nodes");
+    }
+
+    #[test]
+    fn a_path_that_ends_with_a_slash_is_served_either_way() {
+        assert_eq!(found(Method::GET, "/lists/"), "GET /lists/");
+        assert_eq!(found(Method::GET, "/lists"), "GET /lists/");
+        assert_eq!(found(Method::GET, "/lists//"), "to /lists");
+        assert_eq!(found(Method::POST, "/lists"), "allow GET");
     }
 
     #[test]

@@ -45,6 +45,13 @@ impl Item {
         Self { ctx: Some(ctx), ..self }
     }
 
+    /// With `input` in place of what stands at `loc`, for inputs that must not be repeated.
+    #[must_use]
+    pub fn map_input(self, change: impl FnOnce(&[Value], Value) -> Value) -> Self {
+        let input = change(&self.loc, self.input);
+        Self { input, ..self }
+    }
+
     /// The body is not JSON: what was found at which character.
     pub fn json_invalid(message: &str, offset: usize) -> Self {
         let loc = vec!["body".into(), offset.into()];

@@ -60,6 +60,41 @@ impl App {
         self.authenticator.operated(caller, named).map_err(|error| self.refused(error))
     }
 
+    /// The tenant that a route for a tenant's administrator is about.
+    ///
+    /// # Errors
+    ///
+    /// 403 without the scope, or for another tenant than the token's.
+    pub(in crate::http) fn administered(
+        &self,
+        caller: &Caller,
+        named: Option<&str>,
+    ) -> Result<TenantId, ApiError> {
+        self.authenticator.administered(caller, named).map_err(|error| self.refused(error))
+    }
+
+    /// Whether the caller may administer all of these tenants; none named means every tenant.
+    ///
+    /// # Errors
+    ///
+    /// 403 without the scope that takes.
+    pub(in crate::http) fn administered_all(
+        &self,
+        caller: &Caller,
+        tenants: &[TenantId],
+    ) -> Result<(), ApiError> {
+        self.authenticator.administered_all(caller, tenants).map_err(|error| self.refused(error))
+    }
+
+    /// The tenant whose rows an administrator's list holds; `None` is all.
+    ///
+    /// # Errors
+    ///
+    /// 403 without the scope.
+    pub(in crate::http) fn listed(&self, caller: &Caller) -> Result<Option<TenantId>, ApiError> {
+        self.authenticator.listed(caller).map_err(|error| self.refused(error))
+    }
+
     /// A refusal, counted.
     fn refused(&self, error: AuthError) -> ApiError {
         if let Some(violation) = error.violation {

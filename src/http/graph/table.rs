@@ -11,6 +11,7 @@ pub fn dialect(path: &str) -> Dialect {
     match path.trim_end_matches('/') {
         "/mcp" => Dialect::JsonRpc,
         path if path.starts_with("/v1/") => Dialect::OpenAi,
+        path if path.starts_with("/_admin/connectors") => Dialect::Administration,
         _ => Dialect::Detail,
     }
 }
@@ -104,6 +105,23 @@ const fn operate(
         ..admin(method, path, summary)
     }
 }
+
+/// A route for the administrator of a tenant's connectors.
+const fn connector(
+    method: Verb,
+    path: &'static str,
+    summary: &'static str,
+    answer: &'static str,
+) -> Route {
+    Route { tag: "Connectors", answer: Answer::Json(answer), ..admin(method, path, summary) }
+}
+
+/// The tenant of one connector.
+const OWNER: Parameter = required(
+    "tenant_id",
+    "string",
+    "The tenant; another than the token's needs the scope super_admin",
+);
 
 /// The tenant of routes for whoever answers for all of them.
 const ANY_TENANT: Parameter = optional("tenant_id", "string", "Only this tenant; default all");
@@ -632,6 +650,94 @@ pub static ROUTES: &[Route] = &[
             Verb::Post,
             "/_admin/metrics/retrieval_uplift",
             "Publish what an evaluation measured",
+        )
+    },
+    connector(Verb::Get, "/_admin/connectors/", "List the connectors", "ConnectorList"),
+    Route {
+        access: Some(Access::Any),
+        ..connector(
+            Verb::Get,
+            "/_admin/connectors/cache/health",
+            "Say whether changes of connectors get through",
+            "CacheHealth",
+        )
+    },
+    connector(
+        Verb::Post,
+        "/_admin/connectors/cache/flush",
+        "Forget opened connectors",
+        "CacheFlushed",
+    ),
+    connector(
+        Verb::Get,
+        "/_admin/connectors/keys",
+        "Show which keys seal the secrets of connectors",
+        "KeyStatus",
+    ),
+    Route {
+        body: Some("RotateRequest"),
+        also: &[ErrorKind::Conflict],
+        ..connector(
+            Verb::Post,
+            "/_admin/connectors/rotate_keys",
+            "Seal the secrets of connectors again with the active key",
+            "Rotation",
+        )
+    },
+    Route {
+        query: &[OWNER],
+        ..connector(
+            Verb::Get,
+            "/_admin/connectors/{provider}",
+            "Show a connector without its secrets",
+            "ConnectorView",
+        )
+    },
+    Route {
+        body: Some("ConnectorRegistration"),
+        also: &[ErrorKind::UnsupportedMediaType],
+        ..connector(
+            Verb::Post,
+            "/_admin/connectors/{provider}/register",
+            "Register a connector, in place of the one there may be",
+            "ConnectorChanged",
+        )
+    },
+    Route {
+        body: Some("ConnectorChange"),
+        also: &[ErrorKind::Conflict, ErrorKind::UnsupportedMediaType],
+        ..connector(
+            Verb::Patch,
+            "/_admin/connectors/{provider}/config",
+            "Change settings of a connector",
+            "ConnectorChanged",
+        )
+    },
+    Route {
+        query: &[OWNER],
+        ..connector(
+            Verb::Delete,
+            "/_admin/connectors/{provider}/config",
+            "Delete a connector; its documents stay",
+            "ConnectorChanged",
+        )
+    },
+    Route {
+        body: Some("ConnectorSwitch"),
+        ..connector(
+            Verb::Post,
+            "/_admin/connectors/{provider}/enable",
+            "Let a connector run",
+            "ConnectorChanged",
+        )
+    },
+    Route {
+        body: Some("ConnectorSwitch"),
+        ..connector(
+            Verb::Post,
+            "/_admin/connectors/{provider}/disable",
+            "Let a connector run no more",
+            "ConnectorChanged",
         )
     },
     Route {

@@ -3,6 +3,7 @@
 
 pub mod ask;
 pub mod backup;
+pub mod connectors;
 pub mod edge;
 pub mod embedding;
 pub mod indexes;
