@@ -7,6 +7,7 @@ mod ask;
 mod backup;
 mod banner;
 mod completions;
+mod connectors;
 mod db;
 mod demo;
 mod dlq;
@@ -89,7 +90,9 @@ enum Command {
     Dlq(dlq::DlqArgs),
     /// List, add, check and measure models
     Models(models::ModelsArgs),
-    /// Make keys, and see which ones are in use
+    /// Look after the connectors of a running server
+    Connectors(connectors::ConnectorsArgs),
+    /// Make, exchange and retire keys, and see which ones are in use
     Keys(keys::KeysArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
@@ -140,6 +143,7 @@ impl Command {
             Self::Queue(args) => queue::run(&args),
             Self::Dlq(args) => dlq::run(&args),
             Self::Models(args) => models::run(&args),
+            Self::Connectors(args) => connectors::run(&args),
             Self::Keys(args) => keys::run(&args),
             Self::Completions(args) => completions::run(&args),
             Self::ExtractText(args) => extract::run(&args),
