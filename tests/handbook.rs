@@ -66,3 +66,14 @@ fn the_examples_of_the_page_on_clients_work() {
         }
     }
 }
+
+#[test]
+fn the_examples_of_the_page_on_connectors_work() {
+    let page = include_str!("../docs/connectors-and-keys.md");
+    if let Some(said) = run(page) {
+        for expected in [r#""status":"registered""#, r#""status":"deleted""#, r#""candidates":0"#] {
+            assert!(said.contains(expected), "{expected} is not in: {said}");
+        }
+        assert!(!said.contains("example/example"), "{said}");
+    }
+}

@@ -47,6 +47,8 @@ areas![
     ask_off,
     ratelimit,
     upload,
+    connectors,
+    rotation,
 ];
 
 /// The file of an area. A keyword cannot name a test, so that one has a line below its name.

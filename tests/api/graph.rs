@@ -2,6 +2,7 @@
 
 mod access;
 mod ask;
+mod connectors;
 mod deleting;
 mod edges;
 mod embedding;

@@ -19,11 +19,16 @@ const ADDED: &[&str] = &[
     "leased",
     "oldest_age_seconds",
     "pending",
+    "enabled",
+    "key_version",
+    "created_at",
+    "updated_at",
     "reason",
 ];
 
 /// Objects whose members have no order, and to which nothing is added.
-const FREE: &[&str] = &["props", "metadata", "edge_props", "payload", "status_counts", "input"];
+const FREE: &[&str] =
+    &["config", "props", "metadata", "edge_props", "payload", "status_counts", "input"];
 
 /// The part of these messages that counts; behind it parsers differ in wording.
 const PREFIXES: &[&str] = &["Invalid JWT token: "];

@@ -32,6 +32,7 @@ fn described(server: &Server) -> Vec<Described> {
             path: path
                 .replace("{id}", NOBODY)
                 .replace("{queue}", "embedding")
+                .replace("{provider}", "s3")
                 .replace("{name}", "x"),
             methods: methods.keys().map(|name| name.to_uppercase()).collect(),
             json: methods.iter().filter(takes_json).map(|(name, _)| name.to_uppercase()).collect(),
@@ -46,7 +47,8 @@ fn other_methods_are_named() {
     for Described { path, methods, .. } in described(&server) {
         let mut allowed = methods.clone();
         allowed.sort();
-        for method in ["PATCH", "HEAD", "TRACE", "PROPFIND"] {
+        let others = ["PATCH", "HEAD", "TRACE", "PROPFIND"];
+        for method in others.into_iter().filter(|other| !methods.iter().any(|m| m == other)) {
             let answer = server.send(&Request::new(method, path.clone()));
             assert_eq!(answer.status, 405, "{method} {path}");
             assert_eq!(answer.header("allow"), Some(allowed.join(", ").as_str()), "{path}");
@@ -61,7 +63,8 @@ fn a_slash_at_the_end_leads_to_the_path_without() {
         let answer = server.send(&Request::new(&methods[0], format!("{path}/?a=b")));
         assert_eq!(answer.status, 307, "{path}");
         let location = answer.header("location").expect("a location");
-        assert!(location.ends_with(&format!("{path}?a=b")), "{location}");
+        let bare = path.trim_end_matches('/');
+        assert!(location.ends_with(&format!("{bare}?a=b")), "{location}");
     }
 }
 
@@ -109,6 +112,7 @@ fn nobody_is_let_in_where_a_token_is_needed() {
                 continue;
             }
             let target = path.replace("{id}", NOBODY).replace("{queue}", "embedding");
+            let target = target.replace("{provider}", "s3");
             let request = Request::new(&method.to_uppercase(), target.replace("{name}", "x"));
             assert_eq!(server.send(&request).status, 401, "{method} {path}");
             let other = request.bearer("e30.e30.e30");
