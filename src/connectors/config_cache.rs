@@ -116,7 +116,7 @@ mod tests {
             created_at: UnixMicros(0),
             updated_at: UnixMicros(0),
         };
-        Arc::new(Connector::open(&record, &ring).ok().expect("it opens"))
+        Arc::new(Connector::open(&record, &ring).expect("it opens"))
     }
 
     fn tenant(name: &str) -> TenantId {

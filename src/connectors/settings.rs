@@ -143,7 +143,7 @@ mod tests {
     }
 
     fn opened(settings: Value) -> Connector {
-        Connector::open(&record(&object(settings)), &ring()).ok().expect("it opens")
+        Connector::open(&record(&object(settings)), &ring()).expect("it opens")
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
             settings.extend(plain.iter().map(|(name, text)| (name.clone(), text.clone().into())));
             settings.extend(named.iter().map(|(name, text)| ((*name).to_owned(), Value::from((*text).clone()))));
             let stored = record(&settings);
-            let connector = Connector::open(&stored, &ring()).ok().expect("it opens");
+            let connector = Connector::open(&stored, &ring()).expect("it opens");
             let shown = Value::Object(connector.shown().clone()).to_string();
             for (name, text) in &named {
                 prop_assert_eq!(connector.secret(name), Some(text.as_str()));

@@ -4,7 +4,7 @@ use std::thread;
 
 use activekg_storage::tables::Json;
 use activekg_storage::tables::connectors::{CONFIGS, ConnectorRecord};
-use activekg_storage::{Readable, StorageError, Store, StoreOptions, TenantId};
+use activekg_storage::{Readable, Store, StoreOptions, TenantId};
 use serde_json::{Value, json};
 
 use super::{at, register, s3};
@@ -61,11 +61,7 @@ fn the_drill_and_the_way_back() {
         let mut damaged = record(store, DAMAGED);
         damaged.config = Json(damaged.config.as_str().replace("gAAAAA", "gAAAAAAA"));
         let written = damaged.clone();
-        store
-            .write_blocking(move |tx| {
-                Ok::<_, StorageError>(tx.put(&CONFIGS, &key(DAMAGED), &written)?)
-            })
-            .unwrap();
+        store.write_blocking(move |tx| tx.put(&CONFIGS, &key(DAMAGED), &written)).unwrap();
         damaged
     });
     server.start_again(&[("CONNECTOR_KEK_V2", V2), ("CONNECTOR_KEK_ACTIVE_VERSION", "2")]);
