@@ -16,6 +16,9 @@ use crate::config;
 const METADATA_HOSTS: [&str; 3] =
     ["metadata.google.internal", "metadata", "instance-data.ec2.internal"];
 
+/// Why a connector without credentials is refused.
+const LENT: &str = "is needed: only whoever runs the server may lend its own credentials";
+
 /// What a connector may make the server reach for.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
@@ -73,15 +76,21 @@ impl Policy {
                 }
                 _ => Ok(()),
             },
-            Provider::Gcs | Provider::Drive | Provider::Azure | Provider::Http => Ok(()),
+            Provider::Gcs => {
+                let own = ["credentials_json", "credentials_path"];
+                if own.into_iter().all(|name| text(name).is_none()) && !trusted {
+                    return Err(refused("credentials_json", LENT));
+                }
+                Ok(())
+            }
+            Provider::Drive | Provider::Azure | Provider::Http => Ok(()),
         }
     }
 
     fn check_s3(&self, settings: &Settings, trusted: bool) -> Result<(), Refused> {
         let text = |name: &str| settings.get(name).and_then(|value| value.as_str());
         if text("access_key_id").is_none() && !trusted {
-            let why = "is needed: only whoever runs the server may lend its own credentials";
-            return Err(refused("access_key_id", why));
+            return Err(refused("access_key_id", LENT));
         }
         let Some(endpoint) = text("endpoint") else { return Ok(()) };
         let url = Url::parse(endpoint).ok();
@@ -170,8 +179,12 @@ mod tests {
             assert_eq!(check(Provider::S3, s3(metadata), true), Some("endpoint"), "{metadata}");
         }
         let lent = json!({"bucket": "b"});
-        assert_eq!(check(Provider::S3, lent.clone(), false), Some("access_key_id"));
-        assert_eq!(check(Provider::S3, lent, true), None);
+        for (provider, field) in
+            [(Provider::S3, "access_key_id"), (Provider::Gcs, "credentials_json")]
+        {
+            assert_eq!(check(provider, lent.clone(), false), Some(field));
+            assert_eq!(check(provider, lent.clone(), true), None);
+        }
     }
 
     #[test]

@@ -192,6 +192,7 @@ fn only_who_runs_the_server_lends_its_files_hosts_and_credentials() {
     for (provider, config, field) in [
         ("s3", elsewhere, "endpoint"),
         ("s3", json!({ "bucket": "b" }), "access_key_id"),
+        ("gcs", json!({ "bucket": "b" }), "credentials_json"),
         ("gcs", json!({ "bucket": "b", "credentials_path": "/etc/passwd" }), "credentials_path"),
         ("drive", json!({ "credentials_path": "/secrets/../etc/passwd" }), "credentials_path"),
     ] {
