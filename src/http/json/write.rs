@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
-use serde_json::ser::{CharEscape, Formatter, Serializer};
+use serde_json::ser::{CharEscape, CompactFormatter, Formatter, Serializer};
 
 use super::is_integer;
 
@@ -11,7 +11,7 @@ use super::is_integer;
 ///
 /// # Panics
 ///
-/// If `value` has a map with keys that are not strings, or its `Serialize` fails by itself.
+/// If `value` has a map with keys that JSON has no text for, or its `Serialize` fails by itself.
 pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     written(value, Style { spaced: false, string: StringState::Plain })
 }
@@ -31,7 +31,7 @@ fn written<T: Serialize + ?Sized>(value: &T, style: Style) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     value
         .serialize(&mut Serializer::with_formatter(&mut out, style))
-        .expect("wire values have string keys and writing to memory cannot fail");
+        .expect("wire values have keys with a text and writing to memory cannot fail");
     out
 }
 
@@ -70,7 +70,30 @@ impl Style {
     }
 }
 
+/// Numbers, which may be keys: then they stand in a string.
+macro_rules! numbers {
+    ($($write:ident: $number:ty),* $(,)?) => {
+        $(
+            fn $write<W: ?Sized + Write>(&mut self, out: &mut W, number: $number) -> io::Result<()> {
+                self.settle(out)?;
+                CompactFormatter.$write(out, number)
+            }
+        )*
+    };
+}
+
 impl Formatter for Style {
+    numbers! {
+        write_i8: i8, write_i16: i16, write_i32: i32, write_i64: i64, write_i128: i128,
+        write_u8: u8, write_u16: u16, write_u32: u32, write_u64: u64, write_u128: u128,
+        write_f32: f32, write_f64: f64,
+    }
+
+    fn write_bool<W: ?Sized + Write>(&mut self, out: &mut W, value: bool) -> io::Result<()> {
+        self.settle(out)?;
+        CompactFormatter.write_bool(out, value)
+    }
+
     fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
         self.separate(out, first)
     }
@@ -158,6 +181,8 @@ impl Formatter for Style {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
 
     use super::*;
@@ -178,6 +203,13 @@ mod tests {
             to_vec(&json!({"ü": ["", "a\"\u{1}", null]})),
             "{\"ü\":[\"\",\"a\\\"\\u0001\",null]}".as_bytes()
         );
+    }
+
+    #[test]
+    fn keys_that_are_numbers_stand_in_strings() {
+        let numbers = BTreeMap::from([(-1_i64, 2_u64), (7, 8)]);
+        assert_eq!(to_vec(&numbers), b"{\"-1\":2,\"7\":8}");
+        assert_eq!(to_vec(&BTreeMap::from([(true, 0.5)])), b"{\"true\":0.5}");
     }
 
     #[test]
