@@ -8,6 +8,14 @@ use super::routes::{Answer, Parameter, Route};
 
 /// Bodies that are forms, because they hold files. All others are JSON.
 const FORMS: [&str; 1] = ["UploadForm"];
+/// Bodies that need not be sent: what they would say has a default.
+const OPTIONAL: [&str; 5] = [
+    "BackupRequest",
+    "ModelCompareRequest",
+    "ModelSwitchRequest",
+    "RefreshRequest",
+    "ReplayRequest",
+];
 
 /// The OpenAPI 3.1 document of `routes`, whose errors are worded as `dialect` says for each path.
 /// `schemas` is a JSON object of the schemas that routes name.
@@ -66,7 +74,8 @@ fn operation(route: &Route, dialect: Dialect) -> Value {
         if FORMS.contains(schema) {
             content = json!({ "multipart/form-data": content["application/json"] });
         }
-        operation["requestBody"] = json!({ "required": true, "content": content });
+        operation["requestBody"] =
+            json!({ "required": !OPTIONAL.contains(schema), "content": content });
     }
     let mut errors = also.to_vec();
     let applies = [

@@ -15,8 +15,8 @@ const FOREIGN: [&str; 2] = ["/v1/", "/mcp"];
 struct Described {
     path: String,
     methods: Vec<String>,
-    /// The methods that take JSON.
-    json: Vec<String>,
+    /// The methods that take JSON, and whether they need it.
+    json: Vec<(String, bool)>,
 }
 
 fn described(server: &Server) -> Vec<Described> {
@@ -25,8 +25,10 @@ fn described(server: &Server) -> Vec<Described> {
     let own = paths.filter(|(path, _)| !FOREIGN.iter().any(|prefix| path.starts_with(prefix)));
     own.map(|(path, methods)| {
         let methods = methods.as_object().expect("methods");
-        let takes_json = |(_, route): &(&String, &Value)| {
-            !route["requestBody"]["content"]["application/json"].is_null()
+        let takes_json = |(name, route): (&String, &Value)| {
+            let body = &route["requestBody"];
+            let needed = body["required"] == true;
+            (!body["content"]["application/json"].is_null()).then(|| (name.to_uppercase(), needed))
         };
         Described {
             path: path
@@ -35,7 +37,7 @@ fn described(server: &Server) -> Vec<Described> {
                 .replace("{provider}", "s3")
                 .replace("{name}", "x"),
             methods: methods.keys().map(|name| name.to_uppercase()).collect(),
-            json: methods.iter().filter(takes_json).map(|(name, _)| name.to_uppercase()).collect(),
+            json: methods.iter().filter_map(takes_json).collect(),
         }
     })
     .collect()
@@ -75,7 +77,7 @@ fn bodies_that_are_no_json_or_too_long_are_refused_after_the_token_was_looked_at
     let good = token("t1", &["super_admin"]);
     let mut n = 0;
     for Described { path, json, .. } in described(&server) {
-        for method in json {
+        for (method, needed) in json {
             n += 1;
             let at = format!("{method} {path}");
             let with = |body: Vec<u8>| {
@@ -89,6 +91,8 @@ fn bodies_that_are_no_json_or_too_long_are_refused_after_the_token_was_looked_at
                 let (kind, _, _) = answer.expect_fault();
                 assert_eq!(kind, "json_invalid", "{at} {}", String::from_utf8_lossy(broken));
             }
+            let nothing = server.send(&with(Vec::new()).bearer(&good));
+            assert_eq!(nothing.status == 422, needed, "{at}: {}", nothing.text());
             let text = server.send(&with(b"\xff\xfe".to_vec()).bearer(&good));
             assert!([400, 422].contains(&text.status), "{at}: {}", text.status);
             for request in
