@@ -40,7 +40,7 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// [`NotOpened`]; a sealed text never passes for a secret.
+    /// If the text is no object or a secret does not open; a sealed text never passes for a secret.
     pub fn open(record: &ConnectorRecord, ring: &KeyRing) -> Result<Self, NotOpened> {
         let ConnectorRecord { config, enabled, bucket: _, key_version, created_at, updated_at } =
             record;
