@@ -53,7 +53,7 @@ fn a_crowd_of_queries_is_worth_a_second_pass() {
     let mut queue = Queue::new(10, WINDOW);
     let mut answers = Vec::new();
     let mut ask = |queue: &mut Queue| {
-        let (request, answer) = request(&"word ".repeat(CROWD_TOKENS / 5));
+        let (request, answer) = request(&"abc".repeat(CROWD_TOKENS / 2));
         queue.push_query(request).unwrap();
         answers.push(answer);
     };
