@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::kernels::{
-    BLOCK, COLUMNS, Line, PANEL, Product16, ProductF32, Session, SumsF32, floats_mut, lend,
-    pair_to_bf16, round_to_bf16, softmax, softmax_to_bf16, turn_to_bf16,
+    BLOCK, COLUMNS, Line, PANEL, Passing, ProductBf16, ProductF32, Session, SumsF32, floats_mut,
+    lend, pair_to_bf16, round_to_bf16, softmax, softmax_to_bf16, turn_to_bf16,
 };
 use super::linear::{Form, stride};
 
@@ -136,13 +136,12 @@ impl Heads {
             let a = &mut lines[..BLOCK * depth];
             round_to_bf16(kernel, queries, row, size, a, depth);
             for (b, block) in keys.chunks(COLUMNS * depth).zip(&mut *blocks) {
-                session.product_bf16(&Product16 { a, rows, depth, b }, 0..depth, block);
+                session.product_bf16(&whole(a, rows, depth, b), block);
             }
             let a = &mut lines[..BLOCK * reach];
             let mut inverses = [0.0; BLOCK];
             softmax_to_bf16(kernel, blocks, n, a, reach, &mut inverses[..rows]);
-            let product = Product16 { a, rows, depth: reach, b: values };
-            session.product_bf16(&product, 0..reach, sums);
+            session.product_bf16(&whole(a, rows, reach, values), sums);
             let out = out[first * stride(hidden)..].chunks_mut(stride(hidden));
             for ((sums, inverse), out) in sums.0.iter().zip(inverses).take(rows).zip(out) {
                 for (out, sum) in out[at..at + size].iter_mut().zip(sums) {
@@ -151,6 +150,11 @@ impl Heads {
             }
         }
     }
+}
+
+/// The product of all of some rows with all of some columns.
+fn whole<'a>(a: &'a [Line], rows: usize, depth: usize, b: &'a [Line]) -> ProductBf16<'a> {
+    ProductBf16 { a, rows, depth, b, part: 0..depth, passing: Passing::Columns }
 }
 
 /// Panels whose columns are the first `size` numbers of `n` rows.

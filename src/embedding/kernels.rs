@@ -6,6 +6,9 @@
 //! column, so that a line of 64 bytes holds two rows of 16 columns: what the product instructions
 //! of 16-bit numbers take.
 //!
+//! Rows of bf16 that meet panels stand in strips of [`STRIP`]: the first lines of all its rows, then
+//! the second ones, and so on, so that a tile of them is one stretch of memory.
+//!
 //! Every set makes the same sums of integer products, bit by bit. Floats differ in rounding.
 
 #[cfg(target_arch = "x86_64")]
@@ -24,7 +27,7 @@ use std::ops::Range;
 use super::between::Between;
 pub(super) use isa::Kernel;
 pub use isa::{Isa, UnknownIsa};
-pub(super) use lines::{Line, floats, floats_mut, halves_mut, lend, words_mut};
+pub(super) use lines::{Line, floats, floats_mut, halves_mut, in_strip, lend, words_mut};
 pub(super) use rows::{
     Affine, Columns, add_and_normalize, add_bias, add_bias_gelu, dequantise, dequantise_gelu,
     finish, finish_gelu, finish_gelu_to_bf16, normalize, pair_to_bf16, quantise, round_to_bf16,
@@ -33,6 +36,8 @@ pub(super) use rows::{
 
 /// Columns of a panel.
 pub(super) const PANEL: usize = 16;
+/// Rows of a strip.
+pub(super) const STRIP: usize = 16;
 /// Rows of a block: the most that one product of 16-bit numbers takes.
 pub(super) const BLOCK: usize = 32;
 /// Columns of a block.
@@ -52,7 +57,7 @@ impl<T: Copy + Default> Default for Sums<T> {
     }
 }
 
-/// A product of 16-bit numbers. It sets `out[r][c]` to the sum over `k` of `a[r][k] · b[k][c]` for
+/// A product of integers of 16 bits. It sets `out[r][c]` to the sum over `k` of `a[r][k] · b[k][c]` for
 /// the columns that `b` has; what it leaves in further columns of `out`, and in rows from `rows`
 /// on, is of no use.
 #[derive(Clone, Copy)]
@@ -73,6 +78,45 @@ impl Product16<'_> {
         assert!(rows <= BLOCK && rows.next_multiple_of(16) * depth <= a.len());
         assert!(depth > 0 && b.len().is_multiple_of(depth * PANEL));
         assert!(b.len() / depth <= COLUMNS);
+    }
+}
+
+/// A product of bf16 into floats. It sets `out[r][c]` to the sum over `k` of `a[r][k] · b[k][c]` for
+/// the columns that `b` has; what it leaves in further columns of `out`, and in rows from `rows`
+/// on, is of no use.
+pub(super) struct ProductBf16<'a> {
+    /// Strips with at least `rows` rows of `depth` lines.
+    pub(super) a: &'a [Line],
+    /// At most [`BLOCK`].
+    pub(super) rows: usize,
+    /// Lines of a row; a line is 32 numbers.
+    pub(super) depth: usize,
+    /// Panels of 16 · `depth` lines; at most [`COLUMNS`] columns.
+    pub(super) b: &'a [Line],
+    /// The lines of the rows that count, of which there is one at least. Their products are added to
+    /// what `out` has, unless they are the first.
+    pub(super) part: Range<usize>,
+    pub(super) passing: Passing<'a>,
+}
+
+/// Which side of a product need not stay in the first-level cache. A hint.
+pub(super) enum Passing<'a> {
+    /// The columns: the rows stay for the next ones.
+    Columns,
+    /// The rows: the columns stay for the next ones.
+    Rows {
+        /// The lines from where on columns will be read after these: what fits is fetched meanwhile.
+        next: [&'a [Line]; 2],
+    },
+}
+
+impl ProductBf16<'_> {
+    fn check(&self) {
+        let Self { a, rows, depth, b, part, .. } = self;
+        assert!(*rows <= BLOCK && rows.next_multiple_of(STRIP) * depth <= a.len());
+        assert!(*depth > 0 && b.len().is_multiple_of(depth * PANEL));
+        assert!(b.len() / depth <= COLUMNS);
+        assert!(part.start < part.end && part.end <= *depth);
     }
 }
 
@@ -124,7 +168,7 @@ impl<'a> Session<'a> {
         between.serve();
     }
 
-    /// See [`Product16`]; the numbers are signed integers. The sums are exact as long as those of
+    /// See [`Product16`]. The sums are exact as long as those of
     /// the magnitudes stay below 2^31.
     pub(super) fn product_i16(&self, product: &Product16<'_>, out: &mut SumsI32) {
         product.check();
@@ -139,22 +183,13 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// See [`Product16`]; the numbers are bf16, the sums floats. Only the lines of `part` of the
-    /// rows count, which is not empty, and they are added to what `out` has, unless they are the
-    /// first.
-    pub(super) fn product_bf16(
-        &self,
-        product: &Product16<'_>,
-        part: Range<usize>,
-        out: &mut SumsF32,
-    ) {
-        product.check();
-        assert!(part.start < part.end && part.end <= product.depth);
+    /// See [`ProductBf16`].
+    pub(super) fn product_bf16(&self, product: &ProductBf16<'_>, out: &mut SumsF32) {
         #[cfg(target_arch = "x86_64")]
         if let Some(tiles) = &self.tiles {
-            return tiles.product_bf16(product, part, out);
+            return tiles.product_bf16(product, out);
         }
-        portable::product_bf16(product, part, out);
+        portable::product_bf16(product, out);
     }
 
     /// See [`ProductF32`].

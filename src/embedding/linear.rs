@@ -3,9 +3,10 @@
 use half::bf16;
 
 use super::kernels::{
-    BLOCK, COLUMNS, Columns, Line, PANEL, Product16, ProductF32, Session, SumsF32, SumsI32,
-    add_bias, add_bias_gelu, dequantise, dequantise_gelu, even_groups, finish, finish_gelu,
-    finish_gelu_to_bf16, floats, floats_mut, halves_mut, lend, quantise, round_to_bf16,
+    BLOCK, COLUMNS, Columns, Line, PANEL, Passing, Product16, ProductBf16, ProductF32, Session,
+    SumsF32, SumsI32, add_bias, add_bias_gelu, dequantise, dequantise_gelu, even_groups, finish,
+    finish_gelu, finish_gelu_to_bf16, floats, floats_mut, halves_mut, lend, quantise,
+    round_to_bf16,
 };
 
 /// Weights from rows of inputs to rows of outputs, and the bias of the outputs.
@@ -37,9 +38,12 @@ pub(super) enum Form {
     Bf16,
 }
 
-/// Lines of a block of rows of bf16 that meet all columns before the next ones do: half of a
-/// first-level cache of 48 KB, where they are to stay.
+/// Lines of rows of bf16 whose columns meet all rows before the next ones do: those of a pair of
+/// panels are then two thirds of a first-level cache of 48 KB, where they are to stay.
 const PART_LINES: usize = 16;
+
+/// Columns of two panels.
+const PAIR: usize = 2 * PANEL;
 
 /// What follows a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -236,8 +240,8 @@ impl Linear {
             panels,
             blocks,
             |sums, rows, bias, first, column| {
-                let out = &mut out[first * wide + column / Line::HALVES..];
-                finish_gelu_to_bf16(kernel, sums, rows, bias, out, wide);
+                let (out, line) = (&mut out[first * wide..], column / Line::HALVES);
+                finish_gelu_to_bf16(kernel, sums, rows, bias, out, line, wide);
             },
         );
         true
@@ -267,11 +271,13 @@ impl Linear {
         );
     }
 
-    /// The products of rows of bf16, block by block: `done` gets the sums, how many rows, their
-    /// bias, and the first row and column.
+    /// The products of rows of bf16, two panels of columns at a time: `done` gets the sums, how many
+    /// rows, their bias, and the first row and column.
     ///
-    /// A block of rows meets all columns before the next one does, and no more of it at a time than
-    /// stays in the first-level cache, through which the columns pass.
+    /// The weights come from the third-level cache: a model has more than the second one takes. So
+    /// columns meet all rows before the next ones do, which are fetched meanwhile; and no more of
+    /// them at a time than stays in the first-level cache, through which the rows pass. A single
+    /// block of rows stays there, and it is the columns that pass.
     fn products_bf16(
         &self,
         session: &Session<'_>,
@@ -282,20 +288,38 @@ impl Linear {
         mut done: impl FnMut(&SumsF32, usize, &[f32], usize, usize),
     ) {
         let depth = depth(self.inputs);
-        let parts = depth.div_ceil(PART_LINES);
+        let panel = depth * PANEL;
+        let n_blocks = rows.div_ceil(BLOCK);
         // One is enough unless all have to be kept from one part to the next.
-        let n_blocks = if parts > 1 { self.bias.len().div_ceil(COLUMNS) } else { 1 };
-        let blocks_of_sums = lend(blocks, n_blocks, SumsF32::default());
-        for first in (0..rows).step_by(BLOCK) {
-            let rows = BLOCK.min(rows - first);
-            let a = &lines[first * depth..][..BLOCK * depth];
+        let n_sums = if depth > PART_LINES { n_blocks } else { 1 };
+        let all_sums = lend(blocks, n_sums, SumsF32::default());
+        let width = if n_blocks > 1 { PAIR } else { COLUMNS };
+        for (b, bias, column) in self::blocks(panels, panel, &self.bias, width) {
+            let after = &panels[column / PANEL * panel + b.len()..];
             for (start, len) in even_groups(depth, PART_LINES) {
                 let part = start..start + len;
-                let columns = self::blocks(panels, depth * PANEL, &self.bias, COLUMNS);
-                for (i, (b, bias, column)) in columns.enumerate() {
-                    let sums = &mut blocks_of_sums[i % n_blocks];
+                let (coming, from) =
+                    if part.end < depth { (b, part.end * PANEL) } else { (after, 0) };
+                for (i, first) in (0..rows).step_by(BLOCK).enumerate() {
+                    let rows = BLOCK.min(rows - first);
+                    // Each block of rows fetches its share of what columns come.
+                    let from = from + i * len * PANEL / n_blocks;
+                    let next = [from, panel + from].map(|from| coming.get(from..).unwrap_or(&[]));
+                    let product = ProductBf16 {
+                        a: &lines[first * depth..][..BLOCK * depth],
+                        rows,
+                        depth,
+                        b,
+                        part: part.clone(),
+                        passing: if n_blocks > 1 {
+                            Passing::Rows { next }
+                        } else {
+                            Passing::Columns
+                        },
+                    };
+                    let sums = &mut all_sums[i % n_sums];
                     session.look();
-                    session.product_bf16(&Product16 { a, rows, depth, b }, part.clone(), sums);
+                    session.product_bf16(&product, sums);
                     if part.end == depth {
                         done(sums, rows, bias, first, column);
                     }

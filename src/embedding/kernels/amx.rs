@@ -3,13 +3,9 @@
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::marker::PhantomData;
-use std::ops::Range;
 use std::sync::OnceLock;
 
-use super::{COLUMNS, Line, PANEL, Product16, SumsF32};
-
-/// Rows of a tile.
-const TILE_ROWS: usize = 16;
+use super::{COLUMNS, Line, PANEL, Passing, ProductBf16, STRIP, SumsF32};
 
 /// Whether the processor has tiles and products of bf16, and the system lets this process use
 /// them. The system is asked once: the permission is for the whole process and for good.
@@ -117,37 +113,29 @@ impl Tiles {
         }
     }
 
-    /// See [`Product16`]: of the lines of `part` only, added to what `out` has, unless they are
-    /// the first.
-    pub(super) fn product_bf16(
-        &self,
-        product: &Product16<'_>,
-        part: Range<usize>,
-        out: &mut SumsF32,
-    ) {
-        let Product16 { a, rows, depth, b } = *product;
+    /// See [`ProductBf16`].
+    pub(super) fn product_bf16(&self, product: &ProductBf16<'_>, out: &mut SumsF32) {
+        product.check();
+        let ProductBf16 { a, rows, depth, b, ref part, ref passing } = *product;
         let panel = depth * PANEL;
         let n_panels = b.len() / panel;
-        // Tiles are read whole: the rows of `a` come in sixteens.
-        assert!(rows <= 2 * TILE_ROWS && a.len() >= rows.next_multiple_of(TILE_ROWS) * depth);
-        assert!(part.start < part.end && part.end <= depth);
-        assert!((1..=COLUMNS / PANEL).contains(&n_panels));
-        let (a, b) = (a[part.start..].as_ptr(), &b[part.start * PANEL..]);
-        let shape = Shape { depth, n: part.len(), add: part.start > 0 };
+        let a = a[part.start * STRIP..].as_ptr();
+        let b = &b[part.start * PANEL..];
         for p in (0..n_panels).step_by(2) {
             // A last panel without a partner is its own: what that makes goes beyond the columns
             // asked for, where nobody looks.
             let other = if p + 1 < n_panels { p + 1 } else { p };
-            let (b0, b1) = (b[p * panel..].as_ptr(), b[other * panel..].as_ptr());
+            let b = [b[p * panel..].as_ptr(), b[other * panel..].as_ptr()];
             let out = &raw mut out.0[0][p * PANEL];
-            // SAFETY: tiles are configured as long as `self` lives. `a` has 16 or 32 rows of
-            // `depth` lines, each panel `16 · depth` lines, of which the part is within, and `out`
-            // 32 rows of 64 numbers, of which the block takes 32 columns: `p` is 0 or 2.
+            let whole = Whole { a, b, out, depth, n: part.len(), add: part.start > 0 };
+            // SAFETY: tiles are configured as long as `self` lives. `a` has one or two strips of
+            // `depth` lines a row, each panel `16 · depth` lines, of which the part is within, and
+            // `out` 32 rows of 64 numbers, of which the block takes 32 columns: `p` is 0 or 2.
             unsafe {
-                if rows > TILE_ROWS {
-                    two_by_two(a, shape, b0, b1, out);
-                } else {
-                    one_by_two(a, shape, b0, b1, out);
+                match passing {
+                    _ if rows <= STRIP => one_by_two(whole),
+                    Passing::Columns => columns_pass(whole, b),
+                    Passing::Rows { next } => rows_pass(whole, next.map(<[_]>::as_ptr)),
                 }
             }
         }
@@ -161,97 +149,111 @@ impl Drop for Tiles {
     }
 }
 
-/// How much of the rows and panels a product of tiles takes.
+/// What a product of tiles takes, and where it goes.
 #[derive(Clone, Copy)]
-struct Shape {
-    /// Lines from a row to the next.
+struct Whole {
+    /// The strips.
+    a: *const Line,
+    /// Two panels.
+    b: [*const Line; 2],
+    out: *mut f32,
+    /// Lines of a row.
     depth: usize,
-    /// Lines to be multiplied.
+    /// Lines of a row to be multiplied.
     n: usize,
     /// Whether to add to what there is.
     add: bool,
 }
 
-/// Two tiles of rows times two of columns. The columns are read past the first-level cache, where
-/// the rows are to stay: they meet all columns one after the other.
-///
-/// # Safety
-///
-/// Tiles are configured. From `a` on there are 32 rows of `shape.n` lines, `shape.depth` apart,
-/// from `b0` and `b1` on `16 · shape.n` lines, and from `out` on 32 rows of 64 numbers, but for the
-/// last one's second half.
-unsafe fn two_by_two(
-    a: *const Line,
-    shape: Shape,
-    b0: *const Line,
-    b1: *const Line,
-    out: *mut f32,
-) {
-    let Shape { depth, n, add } = shape;
-    // SAFETY: the caller's promise.
-    unsafe {
-        asm!(
-            "test {add}, {add}",
-            "jz 3f",
-            "tileloadd tmm0, [{out} + {wide}]",
-            "tileloadd tmm1, [{out} + {wide} + 64]",
-            "tileloadd tmm2, [{out} + {wide} + 4096]",
-            "tileloadd tmm3, [{out} + {wide} + 4160]",
-            "jmp 2f",
-            "3:",
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "2:",
-            "tileloaddt1 tmm6, [{b0} + {line}]",
-            "tileloadd tmm4, [{a0} + {row}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloaddt1 tmm7, [{b1} + {line}]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{a1} + {row}]",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {a0}, 64",
-            "add {a1}, 64",
-            "add {b0}, 1024",
-            "add {b1}, 1024",
-            "dec {n}",
-            "jnz 2b",
-            "tilestored [{out} + {wide}], tmm0",
-            "tilestored [{out} + {wide} + 64], tmm1",
-            "tilestored [{out} + {wide} + 4096], tmm2",
-            "tilestored [{out} + {wide} + 4160], tmm3",
-            a0 = inout(reg) a => _,
-            a1 = inout(reg) a.add(TILE_ROWS * depth) => _,
-            b0 = inout(reg) b0 => _,
-            b1 = inout(reg) b1 => _,
-            n = inout(reg) n => _,
-            add = in(reg) usize::from(add),
-            row = in(reg) depth * size_of::<Line>(),
-            line = in(reg) size_of::<Line>(),
-            wide = in(reg) COLUMNS * size_of::<f32>(),
-            out = in(reg) out,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
-        );
-    }
+/// Two tiles of rows times two of columns. With each step, two more lines from each of `ahead` on
+/// are fetched into the second-level cache.
+macro_rules! two_by_two {
+    ($(#[$doc:meta])* $name:ident, rows: $rows:literal, columns: $columns:literal) => {
+        $(#[$doc])*
+        ///
+        /// # Safety
+        ///
+        /// Tiles are configured. From `a` on there are two strips, from each `b` on `16 · n` lines,
+        /// and from `out` on 32 rows of 64 numbers, but for the last one's second half.
+        unsafe fn $name(whole: Whole, ahead: [*const Line; 2]) {
+            let Whole { a, b: [b0, b1], out, depth, n, add } = whole;
+            // SAFETY: the caller's promise. Fetching ahead does no harm anywhere.
+            unsafe {
+                asm!(
+                    "test {add}, {add}",
+                    "jz 3f",
+                    "tileloadd tmm0, [{out} + {wide}]",
+                    "tileloadd tmm1, [{out} + {wide} + 64]",
+                    "tileloadd tmm2, [{out} + {wide} + 4096]",
+                    "tileloadd tmm3, [{out} + {wide} + 4160]",
+                    "jmp 2f",
+                    "3:",
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    "2:",
+                    concat!($columns, " tmm6, [{b0} + {line}]"),
+                    concat!($rows, " tmm4, [{a0} + {line}]"),
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    concat!($columns, " tmm7, [{b1} + {line}]"),
+                    "prefetcht1 [{p0}]",
+                    "prefetcht1 [{p0} + 64]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    concat!($rows, " tmm5, [{a1} + {line}]"),
+                    "prefetcht1 [{p1}]",
+                    "prefetcht1 [{p1} + 64]",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "add {a0}, 1024",
+                    "add {a1}, 1024",
+                    "add {b0}, 1024",
+                    "add {b1}, 1024",
+                    "add {p0}, 128",
+                    "add {p1}, 128",
+                    "dec {n}",
+                    "jnz 2b",
+                    "tilestored [{out} + {wide}], tmm0",
+                    "tilestored [{out} + {wide} + 64], tmm1",
+                    "tilestored [{out} + {wide} + 4096], tmm2",
+                    "tilestored [{out} + {wide} + 4160], tmm3",
+                    a0 = inout(reg) a => _,
+                    a1 = inout(reg) a.add(STRIP * depth) => _,
+                    b0 = inout(reg) b0 => _,
+                    b1 = inout(reg) b1 => _,
+                    p0 = inout(reg) ahead[0] => _,
+                    p1 = inout(reg) ahead[1] => _,
+                    n = inout(reg) n => _,
+                    add = in(reg) usize::from(add),
+                    line = in(reg) size_of::<Line>(),
+                    wide = in(reg) COLUMNS * size_of::<f32>(),
+                    out = in(reg) out,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                );
+            }
+        }
+    };
+}
+
+two_by_two! {
+    /// For rows that stay in the first-level cache, through which the columns pass.
+    columns_pass, rows: "tileloadd", columns: "tileloaddt1"
+}
+
+two_by_two! {
+    /// For columns that stay in the first-level cache, through which the rows pass.
+    rows_pass, rows: "tileloaddt1", columns: "tileloadd"
 }
 
 /// One tile of rows times two of columns.
 ///
 /// # Safety
 ///
-/// As [`two_by_two`], with half of the rows.
-unsafe fn one_by_two(
-    a: *const Line,
-    shape: Shape,
-    b0: *const Line,
-    b1: *const Line,
-    out: *mut f32,
-) {
-    let Shape { depth, n, add } = shape;
+/// As for two tiles of rows, with one strip.
+unsafe fn one_by_two(whole: Whole) {
+    let Whole { a, b: [b0, b1], out, n, add, .. } = whole;
     // SAFETY: the caller's promise.
     unsafe {
         asm!(
@@ -264,12 +266,12 @@ unsafe fn one_by_two(
             "tilezero tmm0",
             "tilezero tmm1",
             "2:",
-            "tileloadd tmm4, [{a} + {row}]",
+            "tileloadd tmm4, [{a} + {line}]",
             "tileloaddt1 tmm6, [{b0} + {line}]",
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tileloaddt1 tmm7, [{b1} + {line}]",
             "tdpbf16ps tmm1, tmm4, tmm7",
-            "add {a}, 64",
+            "add {a}, 1024",
             "add {b0}, 1024",
             "add {b1}, 1024",
             "dec {n}",
@@ -281,7 +283,6 @@ unsafe fn one_by_two(
             b1 = inout(reg) b1 => _,
             n = inout(reg) n => _,
             add = in(reg) usize::from(add),
-            row = in(reg) depth * size_of::<Line>(),
             line = in(reg) size_of::<Line>(),
             wide = in(reg) COLUMNS * size_of::<f32>(),
             out = in(reg) out,

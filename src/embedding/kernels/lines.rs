@@ -1,6 +1,8 @@
 //! Memory in whole cache lines, which is how the kernels read weights and rows of 16-bit
 //! numbers.
 
+use super::STRIP;
+
 /// A cache line.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +15,20 @@ impl Line {
     /// 16-bit numbers in a line.
     pub(in crate::embedding) const HALVES: usize = Self::BYTES / 2;
     pub(in crate::embedding) const ZERO: Self = Self([0; Self::BYTES]);
+
+    /// It as 16-bit numbers, to be written.
+    #[inline(always)]
+    pub(in crate::embedding) fn halves_mut(&mut self) -> &mut [u16; Self::HALVES] {
+        // SAFETY: as many bytes, aligned more than enough; any bits are numbers, and any numbers a
+        // line; the borrow is exclusive.
+        unsafe { &mut *(&raw mut self.0).cast() }
+    }
+}
+
+/// Where a line of a row stands among strips of rows of `depth` lines.
+#[inline(always)]
+pub(in crate::embedding) fn in_strip(row: usize, line: usize, depth: usize) -> usize {
+    (row / STRIP * depth + line) * STRIP + row % STRIP
 }
 
 /// The lines as 16-bit numbers.

@@ -1,8 +1,6 @@
 //! Products in plain Rust, for processors without better, and what the others are tested against.
 
-use std::ops::Range;
-
-use super::{Line, PANEL, Product16, ProductF32, SumsF32, SumsI32};
+use super::{Line, PANEL, Product16, ProductBf16, ProductF32, SumsF32, SumsI32, in_strip};
 
 /// Rows whose sums are kept at a time.
 const ROWS: usize = 2;
@@ -32,22 +30,23 @@ fn line(row: &Line, columns: &[Line; PANEL], out: &mut [i32; PANEL]) {
     }
 }
 
-/// See [`Product16`]: of the lines of `part` only, added to what `out` has, unless they are the
-/// first. Never chosen where it is not tested against: floats are quicker here.
-pub(super) fn product_bf16(product: &Product16<'_>, part: Range<usize>, out: &mut SumsF32) {
-    let Product16 { a, rows, depth, b } = *product;
-    let panels = part.start * PANEL..part.end * PANEL;
+/// See [`ProductBf16`]. Never chosen where it is not tested against: floats are quicker here.
+pub(super) fn product_bf16(product: &ProductBf16<'_>, out: &mut SumsF32) {
+    product.check();
+    let ProductBf16 { a, rows, depth, b, ref part, .. } = *product;
     let number = |low: u8, high: u8| f32::from_bits(u32::from_le_bytes([0, 0, low, high]));
-    for (row, out) in a.chunks_exact(depth).take(rows).zip(&mut out.0) {
+    for (r, out) in out.0.iter_mut().enumerate().take(rows) {
         for (panel, out) in b.chunks_exact(depth * PANEL).zip(out.as_chunks_mut::<PANEL>().0) {
             if part.start == 0 {
                 *out = [0.0; PANEL];
             }
-            let pairs = row[part.clone()].iter().flat_map(|line| line.0.as_chunks::<4>().0);
-            for (x, line) in pairs.zip(&panel[panels.clone()]) {
-                let (x0, x1) = (number(x[0], x[1]), number(x[2], x[3]));
-                for (sum, w) in out.iter_mut().zip(line.0.as_chunks::<4>().0) {
-                    *sum += x0 * number(w[0], w[1]) + x1 * number(w[2], w[3]);
+            for i in part.clone() {
+                let pairs = a[in_strip(r, i, depth)].0.as_chunks::<4>().0;
+                for (x, line) in pairs.iter().zip(&panel[i * PANEL..]) {
+                    let (x0, x1) = (number(x[0], x[1]), number(x[2], x[3]));
+                    for (sum, w) in out.iter_mut().zip(line.0.as_chunks::<4>().0) {
+                        *sum += x0 * number(w[0], w[1]) + x1 * number(w[2], w[3]);
+                    }
                 }
             }
         }

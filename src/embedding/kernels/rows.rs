@@ -118,20 +118,38 @@ for_each_isa! {
     /// Adds the bias to the first `rows` rows of a block, into rows of `out` that are `stride`
     /// apart.
     fn finish(sums: &SumsF32, rows: usize, bias: &[f32], out: &mut [f32], stride: usize) {
-        for (sums, out) in sums.0[..rows].iter().zip(out.chunks_mut(stride)) {
-            for ((out, x), b) in out.iter_mut().zip(sums).zip(bias) {
-                *out = x + b;
-            }
-        }
+        finish_with(sums, rows, bias, out, stride, |x| x);
     }
 }
 
 for_each_isa! {
     /// [`finish`], then [`rough_gelu`].
     fn finish_gelu(sums: &SumsF32, rows: usize, bias: &[f32], out: &mut [f32], stride: usize) {
-        for (sums, out) in sums.0[..rows].iter().zip(out.chunks_mut(stride)) {
+        finish_with(sums, rows, bias, out, stride, rough_gelu::<FMA>);
+    }
+}
+
+#[inline(always)]
+fn finish_with(
+    sums: &SumsF32,
+    rows: usize,
+    bias: &[f32],
+    out: &mut [f32],
+    stride: usize,
+    then: impl Fn(f32) -> f32,
+) {
+    let rows = sums.0[..rows].iter().zip(out.chunks_mut(stride));
+    if let Ok(bias) = <&[f32; LANES]>::try_from(bias) {
+        // Nearly all blocks are of this width, and quicker for its being known.
+        for (sums, out) in rows {
+            for ((out, x), b) in out[..LANES].iter_mut().zip(sums).zip(bias) {
+                *out = then(x + b);
+            }
+        }
+    } else {
+        for (sums, out) in rows {
             for ((out, x), b) in out.iter_mut().zip(sums).zip(bias) {
-                *out = rough_gelu::<FMA>(x + b);
+                *out = then(x + b);
             }
         }
     }

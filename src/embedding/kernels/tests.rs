@@ -71,33 +71,45 @@ fn sums_i16(kernel: Kernel, product: &Product16<'_>) -> Vec<Vec<i32>> {
     sums.0[..product.rows].iter().map(|row| row[..columns].to_vec()).collect()
 }
 
-fn sums_bf16(kernel: Kernel, product: &Product16<'_>) -> Vec<Vec<f32>> {
+fn sums_bf16(kernel: Kernel, shape: &Shape<'_>, rows_pass: bool) -> Vec<Vec<f32>> {
+    let Shape { a, rows, depth, b } = *shape;
     let mut sums = Sums([[f32::NAN; COLUMNS]; BLOCK]);
     let session = Session::new(kernel, None);
     // In one part or in two.
-    let cut =
-        if product.rows.is_multiple_of(2) { product.depth } else { product.depth.div_ceil(2) };
-    session.product_bf16(product, 0..cut, &mut sums);
-    if cut < product.depth {
-        session.product_bf16(product, cut..product.depth, &mut sums);
+    let cut = if rows.is_multiple_of(2) { depth } else { depth.div_ceil(2) };
+    for part in [0..cut, cut..depth].into_iter().filter(|part| !part.is_empty()) {
+        let passing = if rows_pass { Passing::Rows { next: [b, &[]] } } else { Passing::Columns };
+        session.product_bf16(&ProductBf16 { a, rows, depth, b, part, passing }, &mut sums);
     }
-    let columns = product.b.len() / product.depth;
-    sums.0[..product.rows].iter().map(|row| row[..columns].to_vec()).collect()
+    let columns = b.len() / depth;
+    sums.0[..rows].iter().map(|row| row[..columns].to_vec()).collect()
 }
 
-/// Row by row and column by column, from the layout's description.
+/// What a product of 16-bit numbers is of.
+#[derive(Clone, Copy)]
+struct Shape<'a> {
+    a: &'a [Line],
+    rows: usize,
+    depth: usize,
+    b: &'a [Line],
+}
+
+/// Row by row and column by column, from the layout's description; `place` is where a line of a row
+/// stands.
 fn defined<T: std::iter::Sum + std::ops::Mul<Output = T>>(
-    product: &Product16<'_>,
+    shape: &Shape<'_>,
+    place: impl Fn(usize, usize) -> usize,
     number: impl Fn(u16) -> T,
 ) -> Vec<Vec<T>> {
-    let Product16 { a, rows, depth, b } = *product;
+    let Shape { a, rows, depth, b } = *shape;
     let (a, b) = (halves(a), halves(b));
     let width = depth * Line::HALVES;
     let weight = |k: usize, c: usize| {
         b[c / PANEL * width * PANEL + k / 2 * Line::HALVES + c % PANEL * 2 + k % 2]
     };
     let sum = |r: usize, c: usize| {
-        (0..width).map(|k| number(a[r * width + k]) * number(weight(k, c))).sum()
+        let input = |k: usize| a[place(r, k / Line::HALVES) * Line::HALVES + k % Line::HALVES];
+        (0..width).map(|k| number(input(k)) * number(weight(k, c))).sum()
     };
     let columns = b.len() / width;
     (0..rows).map(|r| (0..columns).map(|c| sum(r, c)).collect()).collect()
@@ -134,7 +146,8 @@ proptest! {
             prop_assert!(sums_i16(kernel, &product) == portable, "{}", kernel.isa());
         }
         if depth <= 3 {
-            let want = defined(&product, |x| i32::from(x.cast_signed()));
+            let shape = Shape { a: &a, rows, depth, b: &b };
+            let want = defined(&shape, |r, i| r * depth + i, |x| i32::from(x.cast_signed()));
             prop_assert_eq!(portable, want);
         }
     }
@@ -144,21 +157,23 @@ proptest! {
         rows in 1..=BLOCK,
         depth in depths(),
         n_panels in 1..=4usize,
+        rows_pass in any::<bool>(),
         seed in any::<u64>(),
     ) {
         let mut next = noise(seed);
         let a = float_lines(rows.next_multiple_of(16) * depth, &mut next);
         let b = float_lines(n_panels * depth * PANEL, &mut next);
-        let product = Product16 { a: &a, rows, depth, b: &b };
-        let portable = sums_bf16(kernel(Isa::Portable), &product);
+        let shape = Shape { a: &a, rows, depth, b: &b };
+        let portable = sums_bf16(kernel(Isa::Portable), &shape, rows_pass);
         if depth <= 3 {
-            let want = defined(&product, |x| f64::from(half::bf16::from_bits(x)));
+            let place = |r, i| in_strip(r, i, depth);
+            let want = defined(&shape, place, |x| f64::from(half::bf16::from_bits(x)));
             for (x, y) in portable.iter().flatten().zip(want.iter().flatten()) {
                 prop_assert!((f64::from(*x) - y).abs() < 1e-4, "{x} {y}");
             }
         }
         for kernel in kernels() {
-            let got = sums_bf16(kernel, &product);
+            let got = sums_bf16(kernel, &shape, rows_pass);
             for (x, y) in got.iter().flatten().zip(portable.iter().flatten()) {
                 prop_assert!((x - y).abs() < 2e-3, "{}: {x} {y}", kernel.isa());
             }

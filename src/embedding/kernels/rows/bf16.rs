@@ -1,28 +1,40 @@
 //! The loops that end in bf16, which products with tiles take.
 
-use super::super::{COLUMNS, Isa, Kernel, Line, PANEL, SumsF32, halves_mut, words_mut};
+use super::super::{Isa, Kernel, Line, PANEL, SumsF32, in_strip, words_mut};
 use super::{LANES, fold, rough_exp, rough_gelu};
 
 for_each_isa! {
-    /// [`finish_gelu`], rounded to bf16, into the lines of rows of `depth` lines from the column
-    /// on that `out` begins with.
-    fn finish_gelu_to_bf16(sums: &SumsF32, rows: usize, bias: &[f32], out: &mut [Line], depth: usize) {
-        let width = bias.len();
-        for (sums, out) in sums.0[..rows].iter().zip(out.chunks_mut(depth)) {
-            let mut made = [0.0; COLUMNS];
-            for ((made, x), b) in made.iter_mut().zip(sums).zip(bias) {
-                *made = rough_gelu::<FMA>(x + b);
+    /// [`finish_gelu`], rounded to bf16, into the lines from this number on of each row, in strips
+    /// of rows of `depth` lines.
+    fn finish_gelu_to_bf16(
+        sums: &SumsF32,
+        rows: usize,
+        bias: &[f32],
+        out: &mut [Line],
+        line: usize,
+        depth: usize,
+    ) {
+        for (i, bias) in bias.chunks(LANES).enumerate() {
+            // Behind the last column stands what nobody looks at.
+            let mut biases = [0.0; LANES];
+            biases[..bias.len()].copy_from_slice(bias);
+            for (r, sums) in sums.0[..rows].iter().enumerate() {
+                let sums = &sums[i * LANES..][..LANES];
+                let mut made = [0.0; LANES];
+                for ((made, x), b) in made.iter_mut().zip(sums).zip(&biases) {
+                    *made = rough_gelu::<FMA>(x + b);
+                }
+                round_chunk::<BF16>(&made, out[in_strip(r, line + i, depth)].halves_mut());
             }
-            round_all::<BF16>(&made[..width], &mut halves_mut(out)[..width]);
         }
     }
 }
 
 for_each_isa! {
     /// Turns the first `width` logits of a row, which go through the blocks one after the other,
-    /// into weights from 0 to 1 in bf16, in `depth` lines of `out` that are made up with zeros, and
-    /// `inverses`: what scales a row's weights so that they sum to 1. As many rows as there are
-    /// `inverses`.
+    /// into weights from 0 to 1 in bf16, in strips of rows of `depth` lines, which are made up with
+    /// zeros, and `inverses`: what scales a row's weights so that they sum to 1. As many rows as
+    /// there are `inverses`.
     fn softmax_to_bf16(
         blocks: &[SumsF32],
         width: usize,
@@ -30,7 +42,7 @@ for_each_isa! {
         depth: usize,
         inverses: &mut [f32],
     ) {
-        for ((r, out), inverse) in out.chunks_exact_mut(depth).enumerate().zip(inverses) {
+        for (r, inverse) in inverses.iter_mut().enumerate() {
             let chunks = blocks.iter().flat_map(|block| block.0[r].as_chunks::<LANES>().0);
             let (n, more) = (width / LANES, width % LANES);
             // Behind the last logit there is nothing to add.
@@ -45,18 +57,19 @@ for_each_isa! {
                 }
             }
             let max = fold(lanes, |a, b| if a > b { a } else { b });
-            let (out, rest) = halves_mut(out).as_chunks_mut::<LANES>();
-            rest.fill(0);
             let mut sums = [0.0; LANES];
-            let mut out = out.iter_mut();
-            for (chunk, out) in chunks.take(n).zip(&mut out) {
+            for (i, chunk) in chunks.take(n).enumerate() {
+                let out = out[in_strip(r, i, depth)].halves_mut();
                 weigh::<FMA, BF16>(chunk, max, &mut sums, out);
             }
-            if more > 0 && let Some(out) = out.next() {
+            if more > 0 {
+                let out = out[in_strip(r, n, depth)].halves_mut();
                 weigh::<FMA, BF16>(&last, max, &mut sums, out);
                 out[more..].fill(0);
             }
-            out.for_each(|out| out.fill(0));
+            for i in width.div_ceil(LANES)..depth {
+                out[in_strip(r, i, depth)] = Line::ZERO;
+            }
             *inverse = 1.0 / fold(sums, |a, b| a + b);
         }
     }
@@ -80,10 +93,20 @@ fn weigh<const FMA: bool, const BF16: bool>(
 
 for_each_isa! {
     /// Rounds the first `width` of each `stride` numbers to bf16, to the nearest and ties to even,
-    /// into the first places of `depth` lines of `out`.
+    /// into the first places of the rows of strips, `depth` lines each: as many rows as there are in
+    /// both.
     fn round_to_bf16(rows: &[f32], stride: usize, width: usize, out: &mut [Line], depth: usize) {
-        for (row, out) in rows.chunks(stride).zip(out.chunks_exact_mut(depth)) {
-            round_all::<BF16>(&row[..width], &mut halves_mut(out)[..width]);
+        for (r, row) in rows.chunks(stride).take(out.len() / depth).enumerate() {
+            let (chunks, rest) = row[..width].as_chunks::<LANES>();
+            for (i, chunk) in chunks.iter().enumerate() {
+                round_chunk::<BF16>(chunk, out[in_strip(r, i, depth)].halves_mut());
+            }
+            if !rest.is_empty() {
+                let line = out[in_strip(r, chunks.len(), depth)].halves_mut();
+                for (x, out) in rest.iter().zip(line) {
+                    *out = (rounded(*x) >> 16) as u16;
+                }
+            }
         }
     }
 }
@@ -143,20 +166,8 @@ fn rounded(x: f32) -> u32 {
     bits.wrapping_add(0x7fff + ((bits >> 16) & 1))
 }
 
-/// Rounds `numbers` to bf16, as many as there are in both, as [`rounded`] does; by the
-/// instruction for that, which makes 0 of what is below 1.2e-38.
-#[inline(always)]
-fn round_all<const BF16: bool>(numbers: &[f32], out: &mut [u16]) {
-    let (chunks, rest) = numbers.as_chunks::<LANES>();
-    let (out_chunks, out) = out.as_chunks_mut::<LANES>();
-    for (chunk, out) in chunks.iter().zip(out_chunks) {
-        round_chunk::<BF16>(chunk, out);
-    }
-    for (x, out) in rest.iter().zip(out) {
-        *out = (rounded(*x) >> 16) as u16;
-    }
-}
-
+/// Rounds `numbers` to bf16 as [`rounded`] does; where there is one by the instruction for that,
+/// which makes 0 of what is below 1.2e-38.
 #[inline(always)]
 fn round_chunk<const BF16: bool>(numbers: &[f32; LANES], out: &mut [u16; LANES]) {
     #[cfg(target_arch = "x86_64")]
@@ -184,7 +195,7 @@ fn round_chunk<const BF16: bool>(numbers: &[f32; LANES], out: &mut [u16; LANES])
 mod tests {
     use half::bf16;
 
-    use super::super::super::{BLOCK, Sums, finish_gelu, lines::halves};
+    use super::super::super::{BLOCK, COLUMNS, Sums, finish_gelu, lines::halves};
     use super::*;
 
     fn kernels() -> impl Iterator<Item = Kernel> {
@@ -195,6 +206,11 @@ mod tests {
     fn block(number: impl Fn(usize, usize) -> f32) -> SumsF32 {
         let row = |r| std::array::from_fn(|c| number(r, c));
         Sums(std::array::from_fn(row))
+    }
+
+    /// The numbers of a row of strips of rows of `depth` lines.
+    fn row(lines: &[Line], r: usize, depth: usize) -> Vec<u16> {
+        (0..depth).flat_map(|i| halves(&lines[in_strip(r, i, depth)..][..1]).to_vec()).collect()
     }
 
     #[test]
@@ -208,15 +224,15 @@ mod tests {
             let depth = width.div_ceil(Line::HALVES);
             for kernel in kernels() {
                 for rows in [1, 7, BLOCK] {
-                    let mut lines = vec![Line([0x55; 64]); BLOCK * depth];
+                    let untouched = Line([0x55; 64]);
+                    let mut lines = vec![untouched; BLOCK * depth];
                     let mut inverses = vec![0.0; rows];
                     softmax_to_bf16(kernel, &blocks, width, &mut lines, depth, &mut inverses);
                     for (r, inverse) in inverses.into_iter().enumerate() {
                         let weights: Vec<f64> =
                             (0..width).map(|c| f64::from(logit(r, c)).exp()).collect();
                         let sum: f64 = weights.iter().sum();
-                        let got =
-                            &halves(&lines)[r * depth * Line::HALVES..][..depth * Line::HALVES];
+                        let got = row(&lines, r, depth);
                         for (got, want) in got.iter().zip(&weights) {
                             let got = f64::from(bf16::from_bits(*got)) * f64::from(inverse);
                             let (isa, want) = (kernel.isa(), want / sum);
@@ -227,8 +243,8 @@ mod tests {
                         }
                         assert!(got[width..].iter().all(|&x| x == 0), "{} {width}", kernel.isa());
                     }
-                    let untouched = &halves(&lines)[rows * depth * Line::HALVES..];
-                    assert!(untouched.iter().all(|&x| x == 0x5555));
+                    let others = (rows..BLOCK).flat_map(|r| row(&lines, r, depth));
+                    assert!(others.collect::<Vec<_>>().iter().all(|&x| x == 0x5555));
                 }
             }
         }
@@ -240,13 +256,15 @@ mod tests {
         let bias: Vec<f32> = (0..COLUMNS).map(|c| c as f32 / 50.0 - 0.6).collect();
         for kernel in kernels() {
             for width in [16, 32, 48, 64] {
-                let (depth, rows) = (3, 5);
-                let mut lines = vec![Line([0x55; 64]); rows * depth];
-                finish_gelu_to_bf16(kernel, &sums, rows, &bias[..width], &mut lines, depth);
+                let (depth, rows) = (5, 19);
+                let mut lines = vec![Line([0x55; 64]); BLOCK * depth];
+                finish_gelu_to_bf16(kernel, &sums, rows, &bias[..width], &mut lines, 2, depth);
                 let mut floats = vec![0.0; rows * COLUMNS];
                 finish_gelu(kernel, &sums, rows, &bias[..width], &mut floats, COLUMNS);
                 for r in 0..rows {
-                    let got = &halves(&lines)[r * depth * Line::HALVES..][..depth * Line::HALVES];
+                    let got = row(&lines, r, depth);
+                    let (before, got) = got.split_at(2 * Line::HALVES);
+                    assert!(before.iter().all(|&x| x == 0x5555));
                     for (got, x) in got.iter().zip(&floats[r * COLUMNS..][..width]) {
                         let (got, want) = (bf16::from_bits(*got).to_f32(), x);
                         assert!(
@@ -255,7 +273,8 @@ mod tests {
                             kernel.isa()
                         );
                     }
-                    assert!(got[width..].iter().all(|&x| x == 0x5555));
+                    let lines = width.next_multiple_of(Line::HALVES);
+                    assert!(got[lines..].iter().all(|&x| x == 0x5555));
                 }
             }
         }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::embedding::kernels::lines::halves;
+use crate::embedding::kernels::{STRIP, in_strip};
 
 /// The kernels of this processor; the others' loops are skipped.
 fn kernels() -> Vec<Kernel> {
@@ -161,11 +162,14 @@ fn quantised_rows_stand_for_what_they_were() {
             }
             assert_eq!(codes[WIDTH..], [0x5858; 96 - WIDTH]);
         }
-        round_to_bf16(kernel, &numbers, 80, WIDTH, &mut lines, 3);
+        let mut strip = [Line([88; Line::BYTES]); 3 * STRIP];
+        round_to_bf16(kernel, &numbers, 80, WIDTH, &mut strip, 3);
         for (r, row) in rows.iter().enumerate() {
-            let got = &halves(&lines[3 * r..3 * r + 3])[..WIDTH];
+            let lines = (0..3).flat_map(|i| halves(&strip[in_strip(r, i, 3)..][..1]));
+            let got: Vec<u16> = lines.copied().collect();
             let want = row.iter().map(|&x| half::bf16::from_f32(x).to_bits());
-            assert!(got.iter().copied().eq(want));
+            assert!(got[..WIDTH].iter().copied().eq(want));
+            assert_eq!(got[WIDTH..], [0x5858; 96 - WIDTH]);
         }
     }
 }
