@@ -42,9 +42,9 @@ impl Default for EmbedderOptions {
 ///
 /// Queries go before the texts of jobs. One that arrives while all threads are at such texts does
 /// not wait until a slice is done: the pass stops after the product it is at, and its thread
-/// embeds the query first. Those that arrive while a query is embedded share the next pass, which
-/// reads the model's weights once for all of them. The texts of jobs are taken of the tenants in turn. A text that
-/// the model fails at fails alone.
+/// embeds the query first. Queries that wait share a pass, which reads the model's weights once for
+/// all of them. The texts of jobs are taken of the tenants in turn. A text that the model fails at
+/// fails alone.
 #[derive(Clone)]
 pub(super) struct Embedder {
     shared: Arc<Shared>,

@@ -10,11 +10,6 @@ use super::EmbedError;
 use super::encoder::SLICE_TOKENS;
 use super::fair::Fair;
 
-/// Tokens of waiting queries that are worth a pass beside another one. A pass over fewer takes about
-/// as long as over one query, for it reads the weights of the model, and a query that waits for the
-/// pass before has company in its own.
-const CROWD_TOKENS: usize = 64;
-
 /// One text to embed, and who waits for it.
 pub(super) struct Request {
     pub(super) text: String,
@@ -33,8 +28,6 @@ pub(super) enum Slice {
 /// Both lines, and the jobs that wait for room in the second.
 pub(super) struct Queue {
     queries: VecDeque<Request>,
-    /// Passes over queries that are under way.
-    passes: usize,
     texts: Fair<Request>,
     /// Jobs that wait to hand over so many texts.
     jobs: Fair<Job>,
@@ -59,7 +52,6 @@ impl Queue {
     pub(super) fn new(limit: usize, window: usize) -> Self {
         Self {
             queries: VecDeque::new(),
-            passes: 0,
             texts: Fair::new(window),
             jobs: Fair::new(1),
             limit,
@@ -120,13 +112,10 @@ impl Queue {
         self.take_queries().map(Slice::Queries).or_else(|| self.take_texts())
     }
 
-    /// The waiting queries, as far as [`Queue::ready`] says so: at most about [`SLICE_TOKENS`], and
-    /// at least one. The caller owes [`Queue::end_pass`].
+    /// The waiting queries: at most about [`SLICE_TOKENS`], and at least one if one waits. All that
+    /// can share a pass do: it reads the weights of the model once.
     pub(super) fn take_queries(&mut self) -> Option<Vec<Request>> {
         let (mut slice, mut sum) = (Vec::new(), 0);
-        if self.ready() == 0 {
-            return None;
-        }
         while let Some(first) = self.queries.front() {
             let tokens = estimated_tokens(&first.text, self.window);
             if !slice.is_empty() && sum + tokens > SLICE_TOKENS {
@@ -139,23 +128,7 @@ impl Queue {
                 slice.push(request);
             }
         }
-        self.passes += usize::from(!slice.is_empty());
         (!slice.is_empty()).then_some(slice)
-    }
-
-    /// A pass over queries is over.
-    pub(super) fn end_pass(&mut self) {
-        self.passes = self.passes.saturating_sub(1);
-    }
-
-    /// Queries that may be taken now: all that wait if no pass is under way or they are a crowd.
-    pub(super) fn ready(&self) -> usize {
-        let mut sum = 0;
-        let mut crowd = self.queries.iter().map(|request| {
-            sum += estimated_tokens(&request.text, self.window);
-            sum >= CROWD_TOKENS
-        });
-        if self.passes == 0 || crowd.any(|enough| enough) { self.queries.len() } else { 0 }
     }
 
     /// Texts, of the tenants in turn; of as many tokens.

@@ -61,8 +61,8 @@ pub(super) struct Shared {
     pub(super) queue: Mutex<Queue>,
     pub(super) queue_len: usize,
     arrived: Condvar,
-    /// Queries that may be taken, for threads that are at work. Set under the queue's lock.
-    ready: AtomicUsize,
+    /// Queries in the queue, for threads that are at work. Set under the queue's lock.
+    waiting: AtomicUsize,
     queries: Counters,
     texts: Counters,
     refused: AtomicU64,
@@ -77,7 +77,7 @@ impl Shared {
             queue: Mutex::new(queue),
             queue_len,
             arrived: Condvar::new(),
-            ready: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             queries: Counters::new(),
             texts: Counters::new(),
             refused: AtomicU64::new(0),
@@ -85,11 +85,9 @@ impl Shared {
     }
 
     pub(super) fn push_query(&self, request: Request) -> Result<(), EmbedError> {
-        let (pushed, ready) = self.change(|queue| (queue.push_query(request), queue.ready()));
+        let pushed = self.change(|queue| queue.push_query(request));
         match &pushed {
-            // What is not ready is taken when the pass that is under way has ended, by its thread.
-            Ok(()) if ready > 0 => self.arrived.notify_one(),
-            Ok(()) => {}
+            Ok(()) => self.arrived.notify_one(),
             Err(EmbedError::Busy) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
             }
@@ -123,18 +121,18 @@ impl Shared {
         }
     }
 
-    /// Does something to the queue that may change how many queries may be taken.
+    /// Does something to the queue that may change how many queries wait.
     fn change<T>(&self, work: impl FnOnce(&mut Queue) -> T) -> T {
         let mut queue = lock(&self.queue);
         let done = work(&mut queue);
-        self.ready.store(queue.ready(), Ordering::Relaxed);
+        self.waiting.store(queue.len().0, Ordering::Relaxed);
         done
     }
 
     /// A thread's life.
     pub(super) fn work(&self) {
         let serve = || self.serve_queries();
-        let between = Between::new(&self.ready, &serve);
+        let between = Between::new(&self.waiting, &serve);
         loop {
             let mut queue = lock(&self.queue);
             let slice = loop {
@@ -146,10 +144,10 @@ impl Shared {
                 }
                 queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
             };
-            self.ready.store(queue.ready(), Ordering::Relaxed);
+            self.waiting.store(queue.len().0, Ordering::Relaxed);
             drop(queue);
             match slice {
-                Slice::Queries(requests) => self.answer_queries(requests),
+                Slice::Queries(requests) => self.answer(requests, &self.queries, None),
                 Slice::Texts(requests) => self.answer(requests, &self.texts, Some(&between)),
             }
         }
@@ -158,14 +156,8 @@ impl Shared {
     /// Answers queries until none waits, in the middle of a slice of texts.
     fn serve_queries(&self) {
         while let Some(slice) = self.change(Queue::take_queries) {
-            self.answer_queries(slice);
+            self.answer(slice, &self.queries, None);
         }
-    }
-
-    /// Makes a pass over queries.
-    fn answer_queries(&self, requests: Vec<Request>) {
-        self.answer(requests, &self.queries, None);
-        self.change(Queue::end_pass);
     }
 
     fn answer(&self, requests: Vec<Request>, counters: &Counters, between: Option<&Between<'_>>) {

@@ -288,12 +288,10 @@ async fn queries_too_many_are_refused() {
     assert_eq!(slices.try_iter().collect::<Vec<_>>(), [["second"]]);
 }
 
-/// Two threads could make a pass each; one pass for all that came meanwhile costs as much as one of
-/// them.
+/// A pass over all that came meanwhile costs little more than one over the first of them.
 #[tokio::test]
 async fn queries_that_come_during_a_pass_share_the_next() {
-    let options = EmbedderOptions { threads: 2, ..EmbedderOptions::default() };
-    let (embedder, gate, slices) = toy(options);
+    let (embedder, gate, slices) = toy(one_thread());
     let query = |text: &'static str| Box::pin(embedder.query(text));
     let (mut first, mut second, mut third) = (query("wait 1"), query("second"), query("third"));
     assert!(futures_util::poll!(first.as_mut()).is_pending());

@@ -40,34 +40,10 @@ fn queries_go_first_and_together() {
     assert_eq!(texts(queue.take()), ["q1"]);
     ask(&mut queue, "q2");
     ask(&mut queue, "q3");
-    assert_eq!(queue.ready(), 0, "the first is still computed, and two are no crowd");
+    assert_eq!(texts(queue.take()), ["q2", "q3"]);
     assert!(queue.take_queries().is_none());
     assert_eq!(texts(queue.take()), ["t1", "t2"]);
-    queue.end_pass();
-    assert_eq!(texts(queue.take()), ["q2", "q3"]);
     assert!(queue.take().is_none());
-}
-
-#[test]
-fn a_crowd_of_queries_is_worth_a_second_pass() {
-    let mut queue = Queue::new(10, WINDOW);
-    let mut answers = Vec::new();
-    let mut ask = |queue: &mut Queue| {
-        let (request, answer) = request(&"abc".repeat(CROWD_TOKENS / 2));
-        queue.push_query(request).unwrap();
-        answers.push(answer);
-    };
-    ask(&mut queue);
-    assert_eq!(texts(queue.take()).len(), 1);
-    ask(&mut queue);
-    assert!(queue.take().is_none());
-    ask(&mut queue);
-    assert_eq!((queue.ready(), texts(queue.take()).len()), (2, 2));
-    ask(&mut queue);
-    queue.end_pass();
-    assert!(queue.take().is_none(), "the other pass is under way");
-    queue.end_pass();
-    assert_eq!(texts(queue.take()).len(), 1);
 }
 
 #[test]
@@ -171,7 +147,6 @@ enum Op {
     GoAway(usize),
     Take,
     TakeQueries,
-    EndPass,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -181,7 +156,6 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..40usize).prop_map(Op::GoAway),
         4 => Just(Op::Take),
         1 => Just(Op::TakeQueries),
-        3 => Just(Op::EndPass),
     ]
 }
 
@@ -204,7 +178,6 @@ const LIMIT: usize = 8;
 struct Model {
     queue: Queue,
     n: usize,
-    passes: usize,
     queries: Vec<Waiting>,
     texts: BTreeMap<usize, Vec<Waiting>>,
     jobs: BTreeMap<usize, Vec<WaitingJob>>,
@@ -213,7 +186,7 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let (queries, texts, jobs) = <(Vec<_>, BTreeMap<_, _>, BTreeMap<_, _>)>::default();
-        Self { queue: Queue::new(LIMIT, WINDOW), n: 0, passes: 0, queries, texts, jobs }
+        Self { queue: Queue::new(LIMIT, WINDOW), n: 0, queries, texts, jobs }
     }
 
     /// A text that is told apart from all others, of about so many tokens.
@@ -236,10 +209,6 @@ impl Model {
             Op::TakeQueries => {
                 let slice = self.queue.take_queries().map(Slice::Queries);
                 self.queries_taken(texts(slice))?;
-            }
-            Op::EndPass => {
-                self.passes = self.passes.saturating_sub(1);
-                self.queue.end_pass();
             }
         }
         self.hand_over()?;
@@ -299,9 +268,7 @@ impl Model {
             Some(Slice::Queries(slice)) => self.queries_taken(texts(Some(Slice::Queries(slice)))),
             slice => {
                 self.queries.retain(|query| query.answer.is_some());
-                let waiting = self.queries.iter().map(|query| query.text.as_str());
-                let waits = self.passes > 0 && tokens(waiting.clone()) < CROWD_TOKENS;
-                prop_assert!(waits || waiting.count() == 0, "texts went before queries");
+                prop_assert!(self.queries.is_empty(), "texts went before queries");
                 self.texts_taken(texts(slice))
             }
         }
@@ -309,7 +276,6 @@ impl Model {
 
     /// The first queries whose callers wait, as many as a slice holds.
     fn queries_taken(&mut self, taken: Vec<String>) -> Result<(), TestCaseError> {
-        self.passes += usize::from(!taken.is_empty());
         bounded(&taken)?;
         self.queries.retain(|waiting| waiting.answer.is_some());
         for text in taken {
@@ -350,12 +316,8 @@ impl Model {
     }
 }
 
-fn tokens<'a>(texts: impl Iterator<Item = &'a str>) -> usize {
-    texts.map(|text| estimated_tokens(text, WINDOW)).sum()
-}
-
 fn bounded(taken: &[String]) -> Result<(), TestCaseError> {
-    let sum = tokens(taken.iter().map(String::as_str));
+    let sum: usize = taken.iter().map(|text| estimated_tokens(text, WINDOW)).sum();
     prop_assert!(taken.len() <= 1 || sum <= SLICE_TOKENS);
     Ok(())
 }
@@ -369,7 +331,6 @@ proptest! {
         }
         // In the end everything that is waited for comes out.
         for _ in 0..8 * ops.len() {
-            model.apply(&Op::EndPass)?;
             model.apply(&Op::Take)?;
         }
         prop_assert_eq!(model.queue.len(), (0, 0));
