@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::kernels::{
     BLOCK, COLUMNS, Line, PANEL, Passing, ProductBf16, ProductF32, Session, SumsF32, floats_mut,
-    lend, pair_to_bf16, round_to_bf16, softmax, softmax_to_bf16, turn_to_bf16,
+    lend, pair_to_bf16, round_to_bf16, scale_rows, softmax, softmax_to_bf16, turn_to_bf16,
 };
 use super::linear::{Form, stride};
 
@@ -142,12 +142,14 @@ impl Heads {
             let mut inverses = [0.0; BLOCK];
             softmax_to_bf16(kernel, blocks, n, a, reach, &mut inverses[..rows]);
             session.product_bf16(&whole(a, rows, reach, values), sums);
-            let out = out[first * stride(hidden)..].chunks_mut(stride(hidden));
-            for ((sums, inverse), out) in sums.0.iter().zip(inverses).take(rows).zip(out) {
-                for (out, sum) in out[at..at + size].iter_mut().zip(sums) {
-                    *out = sum * inverse;
-                }
-            }
+            scale_rows(
+                kernel,
+                sums,
+                &inverses[..rows],
+                size,
+                &mut out[first * stride(hidden) + at..],
+                stride(hidden),
+            );
         }
     }
 }

@@ -75,7 +75,7 @@ macro_rules! for_each_isa {
 mod bf16;
 
 pub(in crate::embedding) use bf16::{
-    finish_gelu_to_bf16, pair_to_bf16, round_to_bf16, softmax_to_bf16, turn_to_bf16,
+    finish_gelu_to_bf16, pair_to_bf16, round_to_bf16, scale_rows, softmax_to_bf16, turn_to_bf16,
 };
 
 for_each_isa! {

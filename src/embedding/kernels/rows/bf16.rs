@@ -116,18 +116,73 @@ for_each_isa! {
     /// made up to whole panels with zeros, and `width` deep, which must be whole lines.
     fn turn_to_bf16(rows: &[f32], stride: usize, width: usize, panels: &mut [Line]) {
         for (rows, panel) in rows.chunks(stride * PANEL).zip(panels.chunks_exact_mut(width / 2)) {
-            let panel = words_mut(panel).as_chunks_mut::<PANEL>().0;
-            let mut rows = rows.chunks(stride);
-            for c in 0..PANEL {
-                match rows.next() {
-                    Some(row) => {
-                        for (line, pair) in panel.iter_mut().zip(row[..width].as_chunks::<2>().0) {
-                            line[c] = rounded(pair[0]) >> 16 | rounded(pair[1]) & 0xffff_0000;
-                        }
+            let squares = panel.as_chunks_mut::<PANEL>().0.iter_mut().enumerate();
+            for (i, square) in squares {
+                *square = [Line::ZERO; PANEL];
+                for (row, line) in rows.chunks(stride).zip(&mut *square) {
+                    let numbers = row[i * LANES..].first_chunk::<LANES>();
+                    if let Some(numbers) = numbers {
+                        round_chunk::<BF16>(numbers, line.halves_mut());
                     }
-                    None => panel.iter_mut().for_each(|line| line[c] = 0),
                 }
+                turn::<BF16>(square);
             }
+        }
+    }
+}
+
+/// Makes columns of rows: of 16 lines, each of 16 pairs of 16-bit numbers.
+#[inline(always)]
+fn turn<const AVX512: bool>(square: &mut [Line; PANEL]) {
+    #[cfg(target_arch = "x86_64")]
+    if AVX512 {
+        use std::arch::x86_64::*;
+        // SAFETY: the flag is set in functions with these instructions only; sixteen whole lines
+        // are read and written.
+        unsafe {
+            let line: [__m512i; PANEL] =
+                std::array::from_fn(|r| _mm512_load_si512(square[r].0.as_ptr().cast()));
+            // In every fourth of a line: pairs of rows, then fours of rows.
+            let pairs: [__m512i; PANEL] = std::array::from_fn(|i| {
+                let (low, high) = (line[i & !1], line[i | 1]);
+                if i & 1 == 0 {
+                    _mm512_unpacklo_epi32(low, high)
+                } else {
+                    _mm512_unpackhi_epi32(low, high)
+                }
+            });
+            let fours: [__m512i; PANEL] = std::array::from_fn(|i| {
+                let first = (i & !3) + (i & 3) / 2;
+                let (low, high) = (pairs[first], pairs[first + 2]);
+                if i & 1 == 0 {
+                    _mm512_unpacklo_epi64(low, high)
+                } else {
+                    _mm512_unpackhi_epi64(low, high)
+                }
+            });
+            // Then the fourths themselves: the first and third, or second and fourth, of each.
+            const EVEN: i32 = 0b10_00_10_00;
+            const ODD: i32 = 0b11_01_11_01;
+            for j in 0..4 {
+                let (a, b, c, d) = (fours[j], fours[4 + j], fours[8 + j], fours[12 + j]);
+                let even = (_mm512_shuffle_i32x4::<EVEN>(a, b), _mm512_shuffle_i32x4::<EVEN>(c, d));
+                let odd = (_mm512_shuffle_i32x4::<ODD>(a, b), _mm512_shuffle_i32x4::<ODD>(c, d));
+                let mut put = |column: usize, line| {
+                    _mm512_store_si512(square[column].0.as_mut_ptr().cast(), line);
+                };
+                put(j, _mm512_shuffle_i32x4::<EVEN>(even.0, even.1));
+                put(4 + j, _mm512_shuffle_i32x4::<EVEN>(odd.0, odd.1));
+                put(8 + j, _mm512_shuffle_i32x4::<ODD>(even.0, even.1));
+                put(12 + j, _mm512_shuffle_i32x4::<ODD>(odd.0, odd.1));
+            }
+        }
+        return;
+    }
+    let words = words_mut(square).as_chunks_mut::<PANEL>().0;
+    for r in 0..PANEL {
+        for c in 0..r {
+            let (word, other) = (words[r][c], words[c][r]);
+            (words[r][c], words[c][r]) = (other, word);
         }
     }
 }
@@ -137,21 +192,39 @@ for_each_isa! {
     /// `width` columns, which must be whole panels, and `depth` lines deep.
     fn pair_to_bf16(rows: &[f32], stride: usize, width: usize, panels: &mut [Line], depth: usize) {
         for (p, panel) in panels.chunks_exact_mut(depth * PANEL).take(width / PANEL).enumerate() {
-            let panel = words_mut(panel).as_chunks_mut::<PANEL>().0;
             let mut pairs = rows.chunks(2 * stride);
             for line in panel {
                 let Some(pair) = pairs.next() else {
-                    *line = [0; PANEL];
+                    *line = Line::ZERO;
                     continue;
                 };
-                let low = &pair[p * PANEL..][..PANEL];
-                for (word, x) in line.iter_mut().zip(low) {
-                    *word = rounded(*x) >> 16;
-                }
+                let mut both = [0.0; LANES];
+                both[..PANEL].copy_from_slice(&pair[p * PANEL..][..PANEL]);
                 if let Some(high) = pair.get(stride + p * PANEL..) {
-                    for (word, x) in line.iter_mut().zip(&high[..PANEL]) {
-                        *word |= rounded(*x) & 0xffff_0000;
-                    }
+                    both[PANEL..].copy_from_slice(&high[..PANEL]);
+                }
+                let mut halves = [0; LANES];
+                round_chunk::<BF16>(&both, &mut halves);
+                let line = line.halves_mut();
+                for i in 0..PANEL {
+                    line[2 * i] = halves[i];
+                    line[2 * i + 1] = halves[PANEL + i];
+                }
+            }
+        }
+    }
+}
+
+for_each_isa! {
+    /// The first `width` sums of each row, which must be whole [`LANES`], times what scales it, into
+    /// rows of `out` that are `stride` apart. As many rows as there are `scales`.
+    fn scale_rows(sums: &SumsF32, scales: &[f32], width: usize, out: &mut [f32], stride: usize) {
+        for ((sums, scale), out) in sums.0.iter().zip(scales).zip(out.chunks_mut(stride)) {
+            let (sums, _) = sums[..width].as_chunks::<LANES>();
+            let (out, _) = out[..width].as_chunks_mut::<LANES>();
+            for (sums, out) in sums.iter().zip(out) {
+                for (sum, out) in sums.iter().zip(out) {
+                    *out = sum * scale;
                 }
             }
         }
