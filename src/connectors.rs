@@ -12,6 +12,7 @@ mod policy;
 mod provider;
 mod rotate;
 mod settings;
+pub mod source;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ pub use policy::{Policy, Refused};
 pub use provider::{Field, IfUnset, Kind, LIST_MAX, Provider, SECRET_MAX, TEXT_MAX};
 pub use rotate::Rotated;
 pub use settings::{Connector, REDACTED, redact};
+pub use source::{Fault, FaultClass, Found, Page, Source, SourceParts};
 
 use bus::{Bus, Changed};
 use config_cache::ConfigCache;
