@@ -10,6 +10,7 @@ mod config_cache;
 mod config_store;
 pub mod keyring;
 mod policy;
+pub mod poll;
 mod provider;
 pub mod queue;
 mod rotate;

@@ -27,7 +27,7 @@ use crate::ask::{self, Ask};
 use crate::auth::Authenticator;
 use crate::backup::{self, Backups, Schedule};
 use crate::config::{self, Config, Distance, EmbeddingSource};
-use crate::connectors::{self, Connectors, Policy, keyring};
+use crate::connectors::{self, Connectors, Policy, Provider, SourceParts, keyring};
 use crate::documents::chunk::Chunking;
 use crate::documents::{self, Extractor, Intake};
 use crate::embedding::{Embedder, ModelInfo};
@@ -35,8 +35,8 @@ use crate::fetch::Fetcher;
 use crate::graph::{self, FreeSpace, Graph};
 use crate::http::starting::Starting;
 use crate::jobs::{
-    CoverageGauges, EmbeddingWorker, KeyWatch, NodeUpgrade, Scheduler, Scrubber, Settlements,
-    Supervisor, TextSweep, TriggerWorker, WebhookWorker,
+    CoverageGauges, EmbeddingWorker, KeyWatch, NodeUpgrade, Poller, Scheduler, Scrubber,
+    Settlements, Supervisor, TextSweep, TriggerWorker, WebhookWorker,
 };
 use crate::llm::{Extractive, Writers, local_writer};
 use crate::models::{self, Library, ModelChanges};
@@ -277,11 +277,29 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         let followed = connectors.clone();
         supervisor.run("cache_subscriber", move |stop| followed.clone().follow_changes(stop));
     }
+    let sources = SourceParts::new(&config, clock.clone());
+    let sources = sources.context("set up the clients that read the sources of connectors")?;
+    if config.background.scheduler && writable {
+        let polled = Provider::ALL.into_iter();
+        let off = |provider| provider == Provider::Gcs && !config.background.gcs_poller;
+        for provider in polled.filter(|provider| !off(*provider)) {
+            let poller = Poller::new(
+                provider,
+                connectors.clone(),
+                sources.clone(),
+                metrics.clone(),
+                runs.clone(),
+                clock.clone(),
+            );
+            supervisor.run(Poller::job(provider), move |stop| poller.clone().run(stop));
+        }
+    }
     let intake = Intake::new(extractor(&config), chunking(&config), writes.clone());
     let app = App {
         authenticator,
         connector_policy: Arc::new(Policy::new(&config.connectors, &config.fetch)),
         connectors,
+        sources,
         config,
         graph,
         writes,

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reqwest::Url;
+
 use super::options::ConnectorOptions;
 use super::{ConfigError, read};
 
@@ -20,6 +22,12 @@ pub struct Connectors {
     pub credentials_dirs: Vec<PathBuf>,
     /// Hosts that tenants' connectors may name as endpoints, in lower case.
     pub endpoint_hosts: Vec<String>,
+    /// What stands in for Google Cloud Storage.
+    pub storage_emulator: Option<Url>,
+    /// What stands in for Google Drive.
+    pub drive_api: Option<Url>,
+    /// The folder of the user that the server runs as.
+    pub home: Option<PathBuf>,
 }
 
 impl Connectors {
@@ -34,6 +42,9 @@ impl Connectors {
             connector_cache_subscriber,
             connector_credentials_dirs,
             connector_endpoint_allowlist,
+            storage_emulator_host,
+            drive_api_base,
+            home,
         } = options;
         let dirs = read::text(connector_credentials_dirs).unwrap_or(CREDENTIALS_DIRS).split(':');
         let dirs = dirs.map(str::trim).filter(|dir| !dir.is_empty());
@@ -58,8 +69,23 @@ impl Connectors {
             )?,
             credentials_dirs,
             endpoint_hosts,
+            storage_emulator: stand_in("STORAGE_EMULATOR_HOST", storage_emulator_host)?,
+            drive_api: stand_in("DRIVE_API_BASE", drive_api_base)?,
+            home: home.clone(),
         })
     }
+}
+
+/// The address of what stands in for a service; `http://` need not be written.
+fn stand_in(setting: &'static str, raw: &Option<String>) -> Result<Option<Url>, ConfigError> {
+    let Some(text) = read::text(raw) else { return Ok(None) };
+    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url: Option<Url> = whole.parse().ok();
+    let url = url.filter(|url| {
+        matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.path() == "/"
+    });
+    let fault = || ConfigError::new(setting, "not an address such as http://localhost:9023");
+    url.map(Some).ok_or_else(fault)
 }
 
 #[cfg(test)]
@@ -86,7 +112,12 @@ mod tests {
         assert_eq!(connectors.cache_ttl.as_secs(), 900);
         assert_eq!(connectors.credentials_dirs.len(), 2);
         assert_eq!(connectors.endpoint_hosts, ["minio.example", "10.0.0.1"]);
+        let emulator = config(&[("STORAGE_EMULATOR_HOST", "localhost:9023")]).unwrap();
+        let emulator = emulator.connectors.storage_emulator.unwrap();
+        assert_eq!(emulator.as_str(), "http://localhost:9023/");
         for (setting, bad) in [
+            ("STORAGE_EMULATOR_HOST", "ftp://x"),
+            ("DRIVE_API_BASE", "http://user@host"),
             ("CONNECTOR_CACHE_TTL", "soon"),
             ("CONNECTOR_CACHE_SUBSCRIBER", "perhaps"),
             ("CONNECTOR_CREDENTIALS_DIRS", "secrets"),

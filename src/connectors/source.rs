@@ -4,10 +4,15 @@
 //! leave out, by prefix or by pattern, is not there for anybody who asks. What is there and cannot
 //! be taken is told, never left out in silence.
 
+mod drive;
 mod fault;
 mod globs;
+mod google;
+mod http;
 mod local;
+mod object;
 mod parts;
+mod rest;
 
 use std::sync::Arc;
 
@@ -21,8 +26,13 @@ use crate::graph::Object;
 pub use fault::{Fault, FaultClass};
 pub use parts::SourceParts;
 
+pub(super) use object::azure_host;
+
+use drive::Drive;
 use globs::Globs;
+use http::Pages;
 use local::Local;
+use object::Bucket;
 
 /// Most objects of one page.
 pub const PAGE_MAX: usize = 1000;
@@ -32,7 +42,10 @@ pub const PAGE_MAX: usize = 1000;
 pub struct Source(Arc<Inner>);
 
 enum Inner {
+    Bucket(Box<Bucket>),
+    Drive(Box<Drive>),
     Local(Local),
+    Pages(Pages),
 }
 
 /// Objects that were found, and where to go on.
@@ -76,6 +89,22 @@ pub struct Unusable {
     pub why: &'static str,
 }
 
+/// Part of a feed of changes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct News {
+    /// Objects that are new or not what they were.
+    pub found: Vec<Found>,
+    /// Addresses of objects that are gone, or out of what the settings let in; maybe they never were
+    /// in.
+    pub gone: Vec<String>,
+    /// Where to go on.
+    pub cursor: String,
+    /// Whether there is more.
+    pub more: bool,
+    /// Folders moved, so that what is in them has to be listed again.
+    pub moved: bool,
+}
+
 impl Source {
     /// The source of a connector. Nothing is asked yet.
     ///
@@ -89,10 +118,12 @@ impl Source {
     ) -> Result<Self, Fault> {
         let settings = Settings { connector, globs: Globs::of(connector.shown())? };
         let inner = match provider {
-            Provider::Local => Inner::Local(Local::open(&settings, parts)?),
-            Provider::S3 | Provider::Gcs | Provider::Azure | Provider::Drive | Provider::Http => {
-                return Err(Fault::settings(format!("{} is not read yet", provider.as_str())));
+            Provider::S3 | Provider::Gcs | Provider::Azure => {
+                Inner::Bucket(Box::new(Bucket::open(provider, &settings, parts)?))
             }
+            Provider::Drive => Inner::Drive(Box::new(Drive::open(&settings, parts)?)),
+            Provider::Local => Inner::Local(Local::open(&settings, parts)?),
+            Provider::Http => Inner::Pages(Pages::open(&settings, parts)?),
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -112,7 +143,10 @@ impl Source {
     ) -> Result<Page, Fault> {
         let limit = limit.clamp(1, PAGE_MAX);
         match &*self.0 {
+            Inner::Bucket(bucket) => bucket.list(prefix, cursor, limit).await,
+            Inner::Drive(drive) => drive.list(prefix, cursor, limit).await,
             Inner::Local(local) => local.list(prefix, cursor, limit).await,
+            Inner::Pages(pages) => pages.list(prefix, cursor, limit).await,
         }
     }
 
@@ -124,7 +158,10 @@ impl Source {
     /// As [`Fault`] says; [`FaultClass::Unsupported`] for an address of another source.
     pub async fn stat(&self, uri: &str) -> Result<Option<Found>, Fault> {
         match &*self.0 {
+            Inner::Bucket(bucket) => bucket.stat(uri).await,
+            Inner::Drive(drive) => drive.stat(uri).await,
             Inner::Local(local) => local.stat(uri).await,
+            Inner::Pages(pages) => pages.stat(uri).await,
         }
     }
 
@@ -138,7 +175,48 @@ impl Source {
             return Err(Fault::too_large(max_bytes));
         }
         match &*self.0 {
+            Inner::Bucket(bucket) => bucket.fetch(found, max_bytes).await,
+            Inner::Drive(drive) => drive.fetch(found, max_bytes).await,
             Inner::Local(local) => local.fetch(&found.uri, max_bytes).await,
+            Inner::Pages(pages) => pages.fetch(&found.uri, max_bytes).await,
+        }
+    }
+
+    /// The feeds of changes that the source has, each of which needs a cursor of its own; none if it
+    /// has to be listed whole to see what changed.
+    #[must_use]
+    pub fn feeds(&self) -> Vec<String> {
+        match &*self.0 {
+            Inner::Drive(drive) => drive.feeds(),
+            Inner::Bucket(_) | Inner::Local(_) | Inner::Pages(_) => Vec::new(),
+        }
+    }
+
+    /// Where a feed is now: what happens from here on is after this cursor.
+    ///
+    /// # Errors
+    ///
+    /// As [`Fault`] says; [`FaultClass::Settings`] where there is no such feed.
+    pub async fn feed_from_now(&self, feed: &str) -> Result<String, Fault> {
+        match &*self.0 {
+            Inner::Drive(drive) => drive.feed_from_now(feed).await,
+            Inner::Bucket(_) | Inner::Local(_) | Inner::Pages(_) => {
+                Err(Fault::settings("the source has no feed of changes"))
+            }
+        }
+    }
+
+    /// What happened after a cursor of a feed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::feed_from_now`].
+    pub async fn feed(&self, feed: &str, cursor: &str) -> Result<News, Fault> {
+        match &*self.0 {
+            Inner::Drive(drive) => drive.feed(feed, cursor).await,
+            Inner::Bucket(_) | Inner::Local(_) | Inner::Pages(_) => {
+                Err(Fault::settings("the source has no feed of changes"))
+            }
         }
     }
 }
@@ -165,3 +243,6 @@ impl Settings<'_> {
         self.connector.shown().get(name).and_then(Value::as_bool)
     }
 }
+
+#[cfg(test)]
+mod tests;

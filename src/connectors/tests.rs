@@ -18,11 +18,11 @@ use super::*;
 const FIRST: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const SECOND: &str = "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
 
-struct Fixture {
-    connectors: Connectors,
-    store: Arc<Store>,
+pub(super) struct Fixture {
+    pub(super) connectors: Connectors,
+    pub(super) store: Arc<Store>,
     metrics: Arc<Metrics>,
-    clock: Arc<ManualClock>,
+    pub(super) clock: Arc<ManualClock>,
     _dir: TempDir,
 }
 
@@ -31,7 +31,7 @@ fn ring(keys: &[(u32, &str)], active: u32) -> Arc<KeyRing> {
     Arc::new(KeyRing::new(keys.collect(), active).unwrap())
 }
 
-fn fixture() -> Fixture {
+pub(super) fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(Store::open(dir.path(), StoreOptions::default()).unwrap());
     let metrics = Arc::new(Metrics::new(Registry::new(), UnixMicros(0)).unwrap());
@@ -58,6 +58,9 @@ fn over(
         cache_subscriber: true,
         credentials_dirs: Vec::new(),
         endpoint_hosts: Vec::new(),
+        storage_emulator: None,
+        drive_api: None,
+        home: None,
     };
     Connectors::new(parts, &settings)
 }
@@ -279,6 +282,9 @@ async fn without_a_key_nothing_is_stored() {
         cache_subscriber: false,
         credentials_dirs: Vec::new(),
         endpoint_hosts: Vec::new(),
+        storage_emulator: None,
+        drive_api: None,
+        home: None,
     };
     let connectors = Connectors::new(parts, &settings);
     let refused = connectors.register(&name("acme"), Provider::S3, s3("x"), "root").await;

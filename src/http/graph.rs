@@ -132,6 +132,7 @@ pub fn router(app: App) -> Router {
         .route("/_admin/connectors/{provider}/register", post(connectors::register))
         .route("/_admin/connectors/{provider}/config", patch(connectors::update))
         .route("/_admin/connectors/{provider}/config", delete(connectors::delete))
+        .route("/_admin/connectors/{provider}/test", post(connectors::try_out))
         .route("/_admin/connectors/{provider}/enable", post(connectors::enable))
         .route("/_admin/connectors/{provider}/disable", post(connectors::disable))
         .with_state(app.clone());

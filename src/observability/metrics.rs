@@ -15,6 +15,7 @@ mod generation;
 mod http;
 mod index;
 mod llm;
+mod polling;
 mod process;
 mod refresh;
 mod register;
@@ -44,6 +45,7 @@ pub use generation::GenerationMetrics;
 pub use http::{HttpMetrics, RateLimited};
 pub use index::{BuildResult, IndexMetrics};
 pub use llm::LlmMetrics;
+pub use polling::PollingMetrics;
 pub use refresh::{RefreshMetrics, RefreshResult, ScheduleKind};
 pub use search::SearchMetrics;
 pub use store::StoreMetrics;
@@ -70,6 +72,8 @@ pub struct Metrics {
     pub care: CareMetrics,
     /// Connectors.
     pub connectors: ConnectorMetrics,
+    /// Looks at the sources of connectors.
+    pub polling: PollingMetrics,
     /// Backups.
     pub backup: BackupMetrics,
     /// Calls of a language model.
@@ -105,6 +109,7 @@ impl Metrics {
         let index = IndexMetrics::new(&mut register)?;
         let care = CareMetrics::new(&mut register)?;
         let connectors = ConnectorMetrics::new(&mut register)?;
+        let polling = PollingMetrics::new(&mut register)?;
         let backup = BackupMetrics::new(&mut register)?;
         let generation = GenerationMetrics::new(&mut register)?;
         let upstream = UpstreamMetrics::new(&mut register)?;
@@ -120,6 +125,7 @@ impl Metrics {
             index,
             care,
             connectors,
+            polling,
             backup,
             llm: LlmMetrics::default(),
             generation,

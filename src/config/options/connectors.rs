@@ -1,5 +1,7 @@
 //! Settings of connectors.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 /// Connectors.
@@ -18,4 +20,13 @@ pub struct ConnectorOptions {
     /// Hosts that tenants' connectors may name as S3 endpoints, comma separated [default: none]
     #[arg(long, env = "CONNECTOR_ENDPOINT_ALLOWLIST", value_name = "HOSTS")]
     pub connector_endpoint_allowlist: Option<String>,
+    /// Address of what stands in for Google Cloud Storage in tests, such as localhost:9023; it is asked without credentials [default: none]
+    #[arg(long, env = "STORAGE_EMULATOR_HOST", value_name = "HOST-OR-URL")]
+    pub storage_emulator_host: Option<String>,
+    /// Address of what stands in for Google Drive in tests [default: none]
+    #[arg(long, env = "DRIVE_API_BASE", value_name = "URL")]
+    pub drive_api_base: Option<String>,
+    /// The folder of the user that the server runs as, where Google's tools keep an account.
+    #[arg(skip = std::env::home_dir())]
+    pub home: Option<PathBuf>,
 }

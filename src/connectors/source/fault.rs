@@ -84,6 +84,11 @@ impl Fault {
         Self::new(FaultClass::Unsupported, "the address is not of this connector")
     }
 
+    /// A prefix that is not below the connector's own.
+    pub(super) fn outside() -> Self {
+        Self::new(FaultClass::Unsupported, "prefix outside connector prefix")
+    }
+
     pub(super) fn cursor() -> Self {
         Self::new(FaultClass::Unsupported, "the cursor is not one of this connector")
     }

@@ -723,6 +723,16 @@ pub static ROUTES: &[Route] = &[
         )
     },
     Route {
+        body: Some("ConnectorTrial"),
+        also: &[ErrorKind::UnsupportedMediaType],
+        ..connector(
+            Verb::Post,
+            "/_admin/connectors/{provider}/test",
+            "Try out whether a connector can read its source",
+            "ConnectorTried",
+        )
+    },
+    Route {
         body: Some("ConnectorSwitch"),
         ..connector(
             Verb::Post,

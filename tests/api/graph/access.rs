@@ -20,7 +20,7 @@ fn guarded() -> Vec<(Request, &'static str)> {
     let edge = json!({ "src": NOBODY, "dst": NOBODY, "rel": "R" });
     let chat = json!({ "messages": [{ "role": "user", "content": "x" }] });
     let owner = json!({ "tenant_id": "t1" });
-    let connector = json!({ "config": { "urls": ["https://example.org"] } });
+    let connector = json!({ "config": { "urls": ["http://127.0.0.1:9/"] } });
     let rotation = json!({ "tenant_id": "t1", "dry_run": true });
     let ping = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" });
     vec![
@@ -81,6 +81,7 @@ fn guarded() -> Vec<(Request, &'static str)> {
         (Request::post("/_admin/connectors/http/register", &connector), "admin:refresh"),
         (Request::new("PATCH", "/_admin/connectors/http/config").json(&connector), "admin:refresh"),
         (Request::delete("/_admin/connectors/http/config?tenant_id=t1"), "admin:refresh"),
+        (Request::post("/_admin/connectors/http/test", &connector), "admin:refresh"),
         (Request::post("/_admin/connectors/http/enable", &owner), "admin:refresh"),
         (Request::post("/_admin/connectors/http/disable", &owner), "admin:refresh"),
         (Request::post("/_admin/db/check", &json!({})), "super_admin"),
