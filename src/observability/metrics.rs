@@ -14,6 +14,7 @@ mod family;
 mod generation;
 mod http;
 mod index;
+mod ingest;
 mod llm;
 mod polling;
 mod process;
@@ -44,6 +45,7 @@ pub use embedding::EmbeddingMetrics;
 pub use generation::GenerationMetrics;
 pub use http::{HttpMetrics, RateLimited};
 pub use index::{BuildResult, IndexMetrics};
+pub use ingest::{IngestMetrics, WorkerError};
 pub use llm::LlmMetrics;
 pub use polling::PollingMetrics;
 pub use refresh::{RefreshMetrics, RefreshResult, ScheduleKind};
@@ -74,6 +76,8 @@ pub struct Metrics {
     pub connectors: ConnectorMetrics,
     /// Looks at the sources of connectors.
     pub polling: PollingMetrics,
+    /// What connectors bring in.
+    pub ingest: IngestMetrics,
     /// Backups.
     pub backup: BackupMetrics,
     /// Calls of a language model.
@@ -110,6 +114,7 @@ impl Metrics {
         let care = CareMetrics::new(&mut register)?;
         let connectors = ConnectorMetrics::new(&mut register)?;
         let polling = PollingMetrics::new(&mut register)?;
+        let ingest = IngestMetrics::new(&mut register)?;
         let backup = BackupMetrics::new(&mut register)?;
         let generation = GenerationMetrics::new(&mut register)?;
         let upstream = UpstreamMetrics::new(&mut register)?;
@@ -126,6 +131,7 @@ impl Metrics {
             care,
             connectors,
             polling,
+            ingest,
             backup,
             llm: LlmMetrics::default(),
             generation,
