@@ -238,8 +238,8 @@ fn fixed_paths_are_no_providers() {
         let answer = server.send(&Request::new(method, at(path)));
         assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)), "{path}");
     }
-    for later in ["s3/backfill", "s3/ingest"] {
-        assert_eq!(server.post(&at(later), &json!({})).expect_detail(404), "Not Found");
+    for absent in ["s3/sync", "s3/runs"] {
+        assert_eq!(server.post(&at(absent), &json!({})).expect_detail(404), "Not Found");
     }
 }
 
