@@ -136,7 +136,7 @@ impl Folder {
         let path = self.path.join(below);
         let title = path.file_name().unwrap_or(OsStr::new(below)).to_string_lossy().into_owned();
         let path = path.to_string_lossy().into_owned();
-        let (seconds, nanos) = (i64::from(stat.st_mtime), i64::from(stat.st_mtime_nsec as i32));
+        let (seconds, nanos) = (stat.st_mtime, i64::from(stat.st_mtime_nsec as i32));
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         Found {
             uri: format!("{SCHEME}{path}"),
