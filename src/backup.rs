@@ -29,7 +29,6 @@ use activekg_storage::time::{Clock, UnixMicros};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-pub(crate) use bucket::settings as cloud_settings;
 pub use error::Error;
 pub use fault::BucketFault;
 pub use json::{created, listed, tried};

@@ -22,7 +22,7 @@ pub use address::is_public;
 
 use bucket::Buckets;
 use file::Files;
-use web::Web;
+pub(crate) use web::{Unanswered, Web};
 
 /// What every refusal begins with.
 const REFUSED: &str = "payload_ref not allowed";

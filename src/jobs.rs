@@ -3,9 +3,11 @@
 //! A worker is a task that runs until it is told to stop. If it panics it is counted, logged and
 //! started again after a pause; the process goes on.
 
+mod connector;
 mod coverage;
 mod embedding;
 mod jwks;
+mod poller;
 mod refresh;
 mod scrub;
 mod settlements;
@@ -24,9 +26,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
+pub use connector::{ConnectorWorker, WorkerCounts};
 pub use coverage::CoverageGauges;
 pub use embedding::EmbeddingWorker;
 pub use jwks::KeyWatch;
+pub use poller::Poller;
 pub use refresh::{Scheduler, queue_due};
 pub use scrub::Scrubber;
 pub use settlements::{Settled, Settlements};

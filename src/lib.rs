@@ -35,6 +35,7 @@ pub mod ask;
 pub mod auth;
 pub mod backup;
 pub mod cli;
+pub mod clouds;
 pub mod config;
 pub mod connectors;
 pub mod documents;

@@ -19,6 +19,7 @@ use activekg_storage::time::{Clock, UnixMicros};
 use activekg_storage::{ReadTx, StorageError, Store, WriteTx};
 use serde_json::Value;
 
+use crate::connectors::{change, queue as changes};
 use crate::graph;
 
 pub use act::{Purged, Replayed};
@@ -57,6 +58,12 @@ pub static ALL: &[Managed] = &[
     Managed::new(graph::QUEUE, graph::job_item, graph::jobs_purged, graph::jobs_replayed),
     Managed::new(graph::TRIGGER_QUEUE, graph::check_item, nothing, nothing),
     Managed::new(graph::DELIVERY_QUEUE, graph::delivery_item, nothing, nothing),
+    Managed::new(changes::S3, change::shown, nothing, nothing),
+    Managed::new(changes::GCS, change::shown, nothing, nothing),
+    Managed::new(changes::DRIVE, change::shown, nothing, nothing),
+    Managed::new(changes::AZURE, change::shown, nothing, nothing),
+    Managed::new(changes::LOCAL, change::shown, nothing, nothing),
+    Managed::new(changes::HTTP, change::shown, nothing, nothing),
 ];
 
 impl Managed {
@@ -65,13 +72,17 @@ impl Managed {
     }
 }
 
-/// The queue of this name.
+/// The queue of this name; those of connectors go by the name of their provider as well.
 ///
 /// # Errors
 ///
 /// [`Error::NotFound`].
 pub fn find(name: &str) -> Result<&'static Managed, Error> {
-    ALL.iter().find(|queue| queue.def.name == name).ok_or(Error::NotFound)
+    let provider = |queue: &Managed| changes::provider_of(queue.def.name);
+    let named = |queue: &&Managed| {
+        queue.def.name == name || provider(queue).is_some_and(|found| found.as_str() == name)
+    };
+    ALL.iter().find(named).ok_or(Error::NotFound)
 }
 
 /// How each of them is defined.

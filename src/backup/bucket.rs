@@ -18,9 +18,10 @@ use object_store::{
 use tokio::runtime::Handle;
 use tracing::warn;
 
-use super::fault::{self, Whereabouts};
+use super::fault::Whereabouts;
 use super::name::ArchiveName;
 use super::target::{Draft, Entry, Target};
+use crate::clouds;
 use crate::config::Secret;
 
 /// Bytes of one part of an upload, and all of it that is in memory. Stores take ten thousand parts,
@@ -51,7 +52,7 @@ impl Bucket {
     fn open_with(url: &str, clouds: &[(String, Secret)], retries: RetryConfig) -> io::Result<Self> {
         crate::tls::init();
         let parsed = reqwest::Url::parse(url).map_err(io::Error::other)?;
-        let settings = settings(clouds);
+        let settings = clouds::settings(clouds);
         let (scheme, prefix) = ObjectStoreScheme::parse(&parsed).map_err(io::Error::other)?;
         // The builders look the same and share no trait.
         macro_rules! built {
@@ -91,22 +92,6 @@ impl Bucket {
     fn object(&self, name: ArchiveName) -> path::Path {
         self.prefix.clone().join(name.to_string())
     }
-}
-
-/// The variables of object stores. An address that the operator gave as `http://` is meant so; the
-/// client wants that said twice.
-pub(crate) fn settings(clouds: &[(String, Secret)]) -> Vec<(&str, &str)> {
-    let mut settings: Vec<(&str, &str)> =
-        clouds.iter().map(|(name, value)| (name.as_str(), value.reveal())).collect();
-    let plain = fault::endpoint(clouds).is_some_and(|endpoint| {
-        let start = endpoint.reveal().trim_start().get(..7);
-        start.is_some_and(|start| start.eq_ignore_ascii_case("http://"))
-    });
-    const ALLOW: &str = "aws_allow_http";
-    if plain && !settings.iter().any(|(name, _)| *name == ALLOW) {
-        settings.push((ALLOW, "true"));
-    }
-    settings
 }
 
 impl Target for Bucket {
@@ -378,26 +363,5 @@ mod tests {
         let gone = told(fault_at(format!("http://{free}")).await);
         let expected = format!("s3://b/kg at {free} cannot be reached; check AWS_ENDPOINT_URL_S3");
         assert!(gone.starts_with(&expected), "{gone}");
-    }
-
-    #[test]
-    fn an_http_address_is_meant_so_unless_it_is_forbidden() {
-        let allowed = |given: &[(&str, &str)]| {
-            let clouds: Vec<(String, Secret)> = given
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), Secret::from((*value).to_owned())))
-                .collect();
-            let settings = settings(&clouds).into_iter();
-            settings
-                .filter(|(name, _)| *name == "aws_allow_http")
-                .map(|(_, v)| v.to_owned())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(allowed(&[("aws_endpoint_url_s3", "http://10.0.0.9:9000")]), ["true"]);
-        assert_eq!(allowed(&[("aws_endpoint_url", " HTTP://minio")]), ["true"]);
-        assert!(allowed(&[("aws_endpoint_url", "https://minio")]).is_empty());
-        assert!(allowed(&[]).is_empty());
-        let forbidden = [("aws_endpoint_url", "http://minio"), ("aws_allow_http", "false")];
-        assert_eq!(allowed(&forbidden), ["false"]);
     }
 }

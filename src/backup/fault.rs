@@ -6,6 +6,7 @@ use std::io;
 use object_store::client::{HttpError, HttpErrorKind};
 use reqwest::Url;
 
+use crate::clouds::endpoint;
 use crate::config::Secret;
 
 /// Longest code of an answer that is repeated.
@@ -61,15 +62,6 @@ impl Whereabouts {
         let (what, advice) = (wrong.text(), wrong.advice(self.provider));
         io::Error::new(kind, BucketFault(format!("{url}{host} {what}; {advice}")))
     }
-}
-
-/// The service that the operator names in the place of the public one.
-pub(super) fn endpoint(clouds: &[(String, Secret)]) -> Option<&Secret> {
-    let set = |name: &str| {
-        let given = clouds.iter().find(|(key, _)| key == name).map(|(_, value)| value);
-        given.filter(|value| !value.reveal().trim().is_empty())
-    };
-    ["aws_endpoint_url_s3", "aws_endpoint_url", "aws_endpoint"].into_iter().find_map(set)
 }
 
 /// Why a bucket could not be used, and what to do: a sentence without any secret, since neither

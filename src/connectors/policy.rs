@@ -10,11 +10,16 @@ use activekg_storage::crypt::fields::Settings;
 use reqwest::Url;
 
 use super::Provider;
+use super::source::azure_host;
 use crate::config;
 
 /// Names under which clouds give credentials to their machines.
 const METADATA_HOSTS: [&str; 3] =
     ["metadata.google.internal", "metadata", "instance-data.ec2.internal"];
+
+/// Ends of the names of hosts that Azure runs.
+const AZURE_HOSTS: [&str; 3] =
+    [".blob.core.windows.net", ".blob.core.chinacloudapi.cn", ".blob.core.usgovcloudapi.net"];
 
 /// Why a connector without credentials is refused.
 const LENT: &str = "is needed: only whoever runs the server may lend its own credentials";
@@ -83,8 +88,26 @@ impl Policy {
                 }
                 Ok(())
             }
-            Provider::Drive | Provider::Azure | Provider::Http => Ok(()),
+            Provider::Azure => match text("connection_string").map(azure_host) {
+                // One that names no host leads nowhere.
+                None | Some(None) => Ok(()),
+                Some(Some(host)) => self.check_host("connection_string", &host, trusted),
+            },
+            Provider::Drive | Provider::Http => Ok(()),
         }
+    }
+
+    /// Whether a connector may lead to a host that its provider does not run.
+    fn check_host(&self, field: &'static str, host: &str, trusted: bool) -> Result<(), Refused> {
+        let host = host.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
+        if is_metadata(&host) {
+            return Err(refused(field, "leads to a link-local or metadata address"));
+        }
+        let azure = AZURE_HOSTS.iter().any(|known| host.ends_with(known));
+        if trusted || azure || self.endpoint_hosts.contains(&host) {
+            return Ok(());
+        }
+        Err(refused(field, "must lead to a host of CONNECTOR_ENDPOINT_ALLOWLIST"))
     }
 
     fn check_s3(&self, settings: &Settings, trusted: bool) -> Result<(), Refused> {
@@ -119,16 +142,23 @@ fn within(path: &str, folders: &[PathBuf]) -> bool {
     plain && path.is_absolute() && folders.iter().any(|folder| path.starts_with(folder))
 }
 
-/// Where clouds keep the credentials of machines.
-fn is_metadata(host: &str) -> bool {
-    match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => address.is_link_local(),
-        Ok(IpAddr::V6(address)) => {
+/// Whether a host, in lower case, is where clouds keep the credentials of machines.
+pub(super) fn is_metadata(host: &str) -> bool {
+    match host.parse() {
+        Ok(address) => is_metadata_address(address),
+        Err(_) => METADATA_HOSTS.contains(&host),
+    }
+}
+
+/// Whether clouds keep the credentials of machines at an address.
+pub(super) fn is_metadata_address(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => {
             address.is_unicast_link_local()
                 || address.segments()[..2] == [0xfd00, 0x0ec2]
                 || address.to_ipv4().is_some_and(|address| address.is_link_local())
         }
-        Err(_) => METADATA_HOSTS.contains(&host),
     }
 }
 
@@ -185,6 +215,27 @@ mod tests {
             assert_eq!(check(provider, lent.clone(), false), Some(field));
             assert_eq!(check(provider, lent.clone(), true), None);
         }
+    }
+
+    #[test]
+    fn a_connection_string_leads_to_azure_or_to_a_listed_host() {
+        let azure = |text: &str| json!({ "connection_string": text });
+        let key = "AccountName=acme;AccountKey=AAECAwQFBgcICQ==";
+        let cloud = azure(&format!("{key};EndpointSuffix=core.windows.net"));
+        assert_eq!(check(Provider::Azure, cloud, false), None);
+        let refused = Some("connection_string");
+        for bad in [
+            format!("{key};BlobEndpoint=http://10.0.0.9:10000/acme"),
+            format!("{key};EndpointSuffix=evil.example"),
+        ] {
+            assert_eq!(check(Provider::Azure, azure(&bad), false), refused, "{bad}");
+        }
+        let near = format!("{key};BlobEndpoint=http://10.0.0.9:10000/acme");
+        assert_eq!(check(Provider::Azure, azure(&near), true), None);
+        let listed = format!("{key};BlobEndpoint=https://minio.example/acme");
+        assert_eq!(check(Provider::Azure, azure(&listed), false), None);
+        let metadata = format!("{key};BlobEndpoint=http://169.254.169.254/");
+        assert_eq!(check(Provider::Azure, azure(&metadata), true), refused);
     }
 
     #[test]

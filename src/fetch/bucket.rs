@@ -10,7 +10,7 @@ use object_store::{GetOptions, GetRange, ObjectStore, RetryConfig};
 use tokio::time::timeout;
 
 use super::FetchError;
-use crate::backup::cloud_settings;
+use crate::clouds;
 use crate::config::{self, Secret};
 
 /// Reads objects of some buckets.
@@ -75,7 +75,7 @@ impl Buckets {
         let retries =
             RetryConfig { max_retries: 1, retry_timeout: *timeout, ..RetryConfig::default() };
         let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retries);
-        for (name, value) in cloud_settings(clouds) {
+        for (name, value) in clouds::settings(clouds) {
             if let Ok(key) = name.parse() {
                 builder = builder.with_config(key, value);
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
-use reqwest::{Client, Response, Url, redirect};
+use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
 use tokio::time::timeout;
 
 use super::{FetchError, is_public};
@@ -22,7 +22,7 @@ const PRIVATE: &str = "the host has an address that is not public";
 
 /// Fetches from the web.
 #[derive(Clone)]
-pub(super) struct Web {
+pub(crate) struct Web {
     http: Client,
     limits: Arc<Limits>,
 }
@@ -35,7 +35,7 @@ struct Limits {
 }
 
 impl Web {
-    pub(super) fn new(
+    pub(crate) fn new(
         settings: &config::Fetch,
         names: impl Lookup,
     ) -> Result<Self, reqwest::Error> {
@@ -70,46 +70,59 @@ impl Web {
 
     async fn fetch(&self, reference: &str) -> Result<String, FetchError> {
         let url = Url::parse(reference).map_err(|_| FetchError::refused("it is not a URL"))?;
-        let mut url = url;
+        let asked =
+            |_: &Url, request: RequestBuilder| request.header(ACCEPT, "text/*, application/json");
+        let response = self.ask(&Method::GET, url, asked).await?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(FetchError::failed(format!("the host answers {}", status.as_u16())));
+        }
+        self.read(response).await
+    }
+
+    /// The answer at the end of all redirects. `asked` puts into every request what it wants, by the
+    /// address that it goes to.
+    pub(crate) async fn ask(
+        &self,
+        method: &Method,
+        mut url: Url,
+        asked: impl Fn(&Url, RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Unanswered> {
         for _ in 0..=HOPS_MAX {
             self.vet(&url)?;
-            let request = self.http.get(url.clone()).header(ACCEPT, "text/*, application/json");
-            let response = request.send().await.map_err(fault)?;
-            let status = response.status();
-            if status.is_redirection()
+            let request = asked(&url, self.http.request(method.clone(), url.clone()));
+            let response = request.send().await.map_err(unanswered)?;
+            if response.status().is_redirection()
                 && let Some(to) = response.headers().get(LOCATION)
             {
                 let to = to.to_str().ok().and_then(|to| url.join(to).ok());
-                url = to.ok_or_else(|| FetchError::failed("a redirect leads to no address"))?;
+                url = to.ok_or(Unanswered::Redirects("a redirect leads to no address"))?;
                 continue;
             }
-            if !status.is_success() {
-                return Err(FetchError::failed(format!("the host answers {}", status.as_u16())));
-            }
-            return self.read(response).await;
+            return Ok(response);
         }
-        Err(FetchError::failed(format!("more than {HOPS_MAX} redirects")))
+        Err(Unanswered::Redirects("more than 5 redirects"))
     }
 
     /// Whether the address may be asked, as far as can be told before its name is looked up.
-    fn vet(&self, url: &Url) -> Result<(), FetchError> {
+    fn vet(&self, url: &Url) -> Result<(), Unanswered> {
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(FetchError::refused("a redirect leaves the web"));
+            return Err(Unanswered::Refused("a redirect leaves the web"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(FetchError::refused("it holds a user or a password"));
+            return Err(Unanswered::Refused("it holds a user or a password"));
         }
         let host = url.host_str().unwrap_or_default();
         let bare = host.trim_end_matches('.').to_ascii_lowercase();
         let Limits { hosts, allow_private, .. } = &*self.limits;
         if !hosts.is_empty() && !hosts.contains(&bare) {
-            return Err(FetchError::refused("the host is not in ACTIVEKG_URL_ALLOWLIST"));
+            return Err(Unanswered::Refused("the host is not in ACTIVEKG_URL_ALLOWLIST"));
         }
         // An address in place of a name is not looked up. It is in its one form here, however it
         // was written.
         let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         if literal.is_ok_and(|address| !allow_private && !is_public(address)) {
-            return Err(FetchError::refused(PRIVATE));
+            return Err(Unanswered::Refused(PRIVATE));
         }
         Ok(())
     }
@@ -158,15 +171,39 @@ fn public(addresses: &[IpAddr]) -> Result<(), Objection> {
 #[error("{PRIVATE}")]
 struct NotPublic;
 
-/// What went wrong, without the address it went wrong at.
-fn fault(error: reqwest::Error) -> FetchError {
+/// Why the web gave no answer.
+pub(crate) enum Unanswered {
+    /// The address leads nowhere that may be asked.
+    Refused(&'static str),
+    /// Redirects lead to no answer.
+    Redirects(&'static str),
+    /// The request failed.
+    Failed(reqwest::Error),
+}
+
+impl From<Unanswered> for FetchError {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::Refused(why) => Self::refused(why),
+            Unanswered::Redirects(why) => Self::failed(why),
+            Unanswered::Failed(error) => fault(error),
+        }
+    }
+}
+
+fn unanswered(error: reqwest::Error) -> Unanswered {
     let mut inner: Option<&(dyn StdError + 'static)> = Some(&error);
     while let Some(cause) = inner {
         if cause.is::<NotPublic>() {
-            return FetchError::refused(PRIVATE);
+            return Unanswered::Refused(PRIVATE);
         }
         inner = cause.source();
     }
+    Unanswered::Failed(error)
+}
+
+/// What went wrong, without the address it went wrong at.
+fn fault(error: reqwest::Error) -> FetchError {
     FetchError::failed(match () {
         () if error.is_timeout() => "the host does not answer in time",
         () if error.is_connect() => "no connection to the host",

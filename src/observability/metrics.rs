@@ -14,7 +14,9 @@ mod family;
 mod generation;
 mod http;
 mod index;
+mod ingest;
 mod llm;
+mod polling;
 mod process;
 mod refresh;
 mod register;
@@ -43,7 +45,9 @@ pub use embedding::EmbeddingMetrics;
 pub use generation::GenerationMetrics;
 pub use http::{HttpMetrics, RateLimited};
 pub use index::{BuildResult, IndexMetrics};
+pub use ingest::{IngestMetrics, WorkerError};
 pub use llm::LlmMetrics;
+pub use polling::PollingMetrics;
 pub use refresh::{RefreshMetrics, RefreshResult, ScheduleKind};
 pub use search::SearchMetrics;
 pub use store::StoreMetrics;
@@ -70,6 +74,10 @@ pub struct Metrics {
     pub care: CareMetrics,
     /// Connectors.
     pub connectors: ConnectorMetrics,
+    /// Looks at the sources of connectors.
+    pub polling: PollingMetrics,
+    /// What connectors bring in.
+    pub ingest: IngestMetrics,
     /// Backups.
     pub backup: BackupMetrics,
     /// Calls of a language model.
@@ -105,6 +113,8 @@ impl Metrics {
         let index = IndexMetrics::new(&mut register)?;
         let care = CareMetrics::new(&mut register)?;
         let connectors = ConnectorMetrics::new(&mut register)?;
+        let polling = PollingMetrics::new(&mut register)?;
+        let ingest = IngestMetrics::new(&mut register)?;
         let backup = BackupMetrics::new(&mut register)?;
         let generation = GenerationMetrics::new(&mut register)?;
         let upstream = UpstreamMetrics::new(&mut register)?;
@@ -120,6 +130,8 @@ impl Metrics {
             index,
             care,
             connectors,
+            polling,
+            ingest,
             backup,
             llm: LlmMetrics::default(),
             generation,

@@ -85,6 +85,8 @@ impl Options {
         for name in ["PATH", "TMPDIR"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
+        // Whatever connectors name, nothing but this machine is reached.
+        command.env("HTTPS_PROXY", "http://127.0.0.1:9").env("NO_PROXY", "127.0.0.1,localhost");
         command.env("HOME", dir).env("ACTIVEKG_DATA_DIR", dir).env("ACTIVEKG_BIND", "127.0.0.1:0");
         // Longer than the default: an answer must not depend on how busy the machine is.
         command.env("EMBEDDING_SYNC_WAIT_MS", "90000");

@@ -1,7 +1,10 @@
 //! Connectors, for the administrators of their tenants.
 
 mod body;
+mod dead;
+mod flow;
 mod keys;
+mod trial;
 
 use activekg_storage::ids::TenantId;
 use axum::extract::{Path, State};
@@ -24,7 +27,10 @@ use crate::timestamp::iso;
 
 use body::{AnyBody, NewConnector};
 
+pub(super) use dead::{clear, inspect, replay};
+pub(super) use flow::{backfill, cursor, drop_waiting, ingest, peek, status};
 pub(super) use keys::{rotate, status as key_status};
+pub(super) use trial::try_out;
 
 /// What the caller reads when the store fails.
 const NOT_SAVED: &str = "Failed to save connector config";

@@ -27,8 +27,16 @@ pub const BUCKETS: Table<(String, String, TenantId), ()> = Table::new("connector
 pub const CURSORS: Table<(TenantId, String, String), CursorRecord> =
     Table::new("connectors.cursors");
 
-pub(crate) const TABLES: &[TableInfo] =
-    &[TableInfo::of(&CONFIGS), TableInfo::of(&BUCKETS), TableInfo::of(&CURSORS)];
+/// (tenant, provider, address) -> what was queued of it last. The objects that polling knows; a
+/// connector's, in order of their addresses.
+pub const POLLED: Table<(TenantId, String, String), PolledRecord> = Table::new("connectors.polled");
+
+pub(crate) const TABLES: &[TableInfo] = &[
+    TableInfo::of(&CONFIGS),
+    TableInfo::of(&BUCKETS),
+    TableInfo::of(&CURSORS),
+    TableInfo::of(&POLLED),
+];
 
 /// A connector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +77,19 @@ impl Record for CursorRecord {
     const FORMAT: u8 = 1;
 }
 
+/// An object of a source, as polling queued it last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolledRecord {
+    /// Tells this version of it from the next.
+    pub version: String,
+    /// When it was queued.
+    pub polled_at: UnixMicros,
+}
+
+impl Record for PolledRecord {
+    const FORMAT: u8 = 1;
+}
+
 /// Writes a connector in place of the one that was there, and keeps [`BUCKETS`] in step.
 ///
 /// # Errors
@@ -88,7 +109,7 @@ pub fn put_config(
     tx.put(&CONFIGS, &key, record)
 }
 
-/// Removes a connector with its cursors; false if there was none.
+/// Removes a connector with its cursors and what polling knows; false if there was none.
 ///
 /// # Errors
 ///
@@ -104,6 +125,10 @@ pub fn remove_config(
     let cursors = cursors.map(|row| row.map(|(key, _)| key));
     for cursor in cursors.collect::<Result<Vec<_>, StorageError>>()? {
         tx.remove(&CURSORS, &cursor)?;
+    }
+    let polled = tx.scan(&POLLED, Scan::prefix(&key))?.map(|row| row.map(|(key, _)| key));
+    for polled in polled.collect::<Result<Vec<_>, StorageError>>()? {
+        tx.remove(&POLLED, &polled)?;
     }
     tx.remove(&CONFIGS, &key)
 }

@@ -1,6 +1,8 @@
 //! Connectors and the keys that seal their secrets.
 
+mod flow;
 mod rotation;
+mod sources;
 
 use activekg_storage::tables::auth::AUDIT;
 use activekg_storage::{Readable, Scan, Store, StoreOptions};
@@ -9,6 +11,8 @@ use serde_json::{Value, json};
 use crate::common::token::{JWT_ENV, token};
 use crate::common::{Answer, Options, Request, Server};
 
+/// Nobody looks at the sources that these connectors name.
+const QUIET: [(&str, &str); 1] = [("RUN_SCHEDULER", "false")];
 const CONNECTORS: &str = "/_admin/connectors";
 const MASK: &str = "***REDACTED***";
 const CANARY: &str = "canary/canary/canary/canary/canary/canary";
@@ -38,7 +42,7 @@ fn patch(server: &Server, provider: &str, body: &Value) -> Answer {
 
 #[test]
 fn a_connector_is_registered_shown_changed_and_deleted() {
-    let server = Server::start(&[]);
+    let server = Server::start(&QUIET);
     register(&server, "s3", "acme", &s3());
     let shown = server.get(&at("s3?tenant_id=acme")).expect(200);
     let config = &shown["config"];
@@ -96,7 +100,7 @@ fn a_connector_is_registered_shown_changed_and_deleted() {
 
 #[test]
 fn every_provider_has_its_settings() {
-    let server = Options::new(&[("ACTIVEKG_FILE_BASEDIRS", "/srv/docs")]).start();
+    let server = Options::new(&QUIET).set("ACTIVEKG_FILE_BASEDIRS", "/srv/docs").start();
     let account = json!({ "type": "service_account", "private_key": CANARY });
     for (provider, config) in [
         ("s3", json!({ "bucket": "b", "endpoint": "http://127.0.0.1:9000" })),
@@ -136,7 +140,7 @@ fn every_provider_has_its_settings() {
 
 #[test]
 fn a_tenant_has_its_own_connectors_and_no_others() {
-    let server = Server::start(&JWT_ENV);
+    let server = Options::new(&JWT_ENV).set("RUN_SCHEDULER", "false").start();
     let as_tenant = |tenant: &str, scopes: &[&str], request: Request| {
         server.send(&request.bearer(&token(tenant, scopes)))
     };
@@ -177,8 +181,10 @@ fn a_tenant_has_its_own_connectors_and_no_others() {
 
 #[test]
 fn only_who_runs_the_server_lends_its_files_hosts_and_credentials() {
-    let server =
-        Options::new(&JWT_ENV).set("CONNECTOR_ENDPOINT_ALLOWLIST", "minio.example").start();
+    let server = Options::new(&JWT_ENV)
+        .set("RUN_SCHEDULER", "false")
+        .set("CONNECTOR_ENDPOINT_ALLOWLIST", "minio.example")
+        .start();
     let try_as = |scope: &str, provider: &str, config: &Value| {
         let request =
             Request::post(at(&format!("{provider}/register")), &json!({ "config": config }));
@@ -206,7 +212,7 @@ fn only_who_runs_the_server_lends_its_files_hosts_and_credentials() {
 
 #[test]
 fn bodies_are_json_whatever_they_say_unless_a_page_sends_them() {
-    let server = Server::start(&[]);
+    let server = Server::start(&QUIET);
     let form = Request::new("POST", at("rotate_keys"))
         .header("content-type", "application/x-www-form-urlencoded")
         .raw(r#"{"tenant_id":"default","dry_run":true}"#);
@@ -221,7 +227,7 @@ fn bodies_are_json_whatever_they_say_unless_a_page_sends_them() {
 
 #[test]
 fn fixed_paths_are_no_providers() {
-    let server = Server::start(&[]);
+    let server = Server::start(&QUIET);
     for (method, path, allow) in [
         ("GET", "rotate_keys?tenant_id=x", "POST"),
         ("POST", "keys", "GET"),
@@ -232,14 +238,14 @@ fn fixed_paths_are_no_providers() {
         let answer = server.send(&Request::new(method, at(path)));
         assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)), "{path}");
     }
-    for later in ["s3/backfill", "s3/ingest", "s3/test"] {
-        assert_eq!(server.post(&at(later), &json!({})).expect_detail(404), "Not Found");
+    for absent in ["s3/sync", "s3/runs"] {
+        assert_eq!(server.post(&at(absent), &json!({})).expect_detail(404), "Not Found");
     }
 }
 
 #[test]
 fn the_cache_tells_how_it_is_and_can_be_emptied() {
-    let server = Server::start(&[]);
+    let server = Server::start(&QUIET);
     register(&server, "s3", "acme", &s3());
     let health = Request::get(at("cache/health"));
     let heard =
@@ -261,14 +267,14 @@ fn the_cache_tells_how_it_is_and_can_be_emptied() {
     ] {
         assert!(metrics.text().contains(line), "{line}");
     }
-    let off = Server::start(&[("CONNECTOR_CACHE_SUBSCRIBER", "false")]);
+    let off = Options::new(&QUIET).set("CONNECTOR_CACHE_SUBSCRIBER", "false").start();
     let health = off.get(&at("cache/health")).expect(200);
     assert_eq!(health, json!({ "status": "degraded", "subscriber": null }));
 }
 
 #[test]
 fn the_command_line_looks_after_connectors() {
-    let server = Server::start(&[]);
+    let server = Server::start(&QUIET);
     let run = |line: &str, succeeds: bool| {
         let arguments: Vec<&str> = line.split(' ').collect();
         let output = Options::new(&[]).command(server.dir(), &arguments).output().unwrap();
@@ -313,7 +319,7 @@ fn audited(server: &Server) -> Vec<String> {
 
 #[test]
 fn no_secret_is_answered_logged_counted_or_stored_in_the_clear() {
-    let mut server = Server::start(&[("LOG_LEVEL", "DEBUG")]);
+    let mut server = Options::new(&QUIET).set("LOG_LEVEL", "DEBUG").start();
     let mut said = String::new();
     let mut hear = |text: &str| said.push_str(text);
     register(&server, "s3", "acme", &s3());

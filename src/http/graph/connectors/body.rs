@@ -44,13 +44,13 @@ impl<S: Send + Sync> FromRequest<S> for NewConnector {
 }
 
 /// The request, whose body the front has read within its limit already.
-async fn taken(request: Request) -> Result<(Parts, Bytes), ApiError> {
+pub(super) async fn taken(request: Request) -> Result<(Parts, Bytes), ApiError> {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.map_err(|_| ApiError::unreadable_body())?;
     Ok((parts, body))
 }
 
-fn document(parts: &Parts, body: &[u8]) -> Result<Document, ApiError> {
+pub(super) fn document(parts: &Parts, body: &[u8]) -> Result<Document, ApiError> {
     let authenticated = parts.extensions.get::<Caller>().is_some_and(|caller| caller.authenticated);
     if !authenticated && parts.headers.contains_key(ORIGIN) && !says_json(&parts.headers) {
         let text = "A request of a web page must have the content type application/json";

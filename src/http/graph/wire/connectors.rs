@@ -1,5 +1,6 @@
 //! Connectors: what is asked of them and what is answered.
 
+pub mod flow;
 mod redact;
 mod settings;
 #[cfg(test)]
@@ -54,6 +55,32 @@ impl Registration {
                 fields.required("config", |at| settings::whole(provider, at))
             };
             fields.finish().map(|()| Self { provider, tenant_id, settings })
+        };
+        parse().map_err(redact::items)
+    }
+}
+
+/// A connector to be tried out.
+pub struct TrialRequest {
+    /// The tenant it names.
+    pub tenant_id: Option<String>,
+    /// Whole settings that are not stored, secrets in the clear; `None` for those that are.
+    pub settings: Option<Settings>,
+}
+
+impl TrialRequest {
+    /// Reads a body.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it. No secret is repeated.
+    pub fn parse(provider: Provider, document: &Document) -> Checked<Self> {
+        let parse = || {
+            whole(document)?;
+            let mut fields = At::body(&document.value).fields()?;
+            let tenant_id = fields.optional("tenant_id", None, tenant);
+            let settings = fields.nullable("config", |at| settings::whole(provider, at));
+            fields.finish().map(|()| Self { tenant_id, settings })
         };
         parse().map_err(redact::items)
     }

@@ -7,7 +7,7 @@ use activekg_storage::tables::connectors::{CONFIGS, ConnectorRecord};
 use activekg_storage::{Readable, Store, StoreOptions, TenantId};
 use serde_json::{Value, json};
 
-use super::{at, register, s3};
+use super::{QUIET, at, register, s3};
 use crate::common::{Options, Request, Server};
 
 const V1: &str = "XJH_LEyC34c8orsnRbFR5Rvac7FF0J4ah30u7HIORXM=";
@@ -22,7 +22,7 @@ fn tenant(n: usize) -> String {
 
 /// A server with key 1 and a connector for each of so many tenants.
 fn with_rows(n_rows: usize) -> Server {
-    let server = Options::new(&[]).set("CONNECTOR_KEK_V1", V1).start();
+    let server = Options::new(&QUIET).set("CONNECTOR_KEK_V1", V1).start();
     for n in 0..n_rows {
         register(&server, "s3", &tenant(n), &s3());
     }

@@ -1,0 +1,277 @@
+//! Looking what changed at a source, and queueing it.
+//!
+//! A source with feeds tells what changed. Any other is listed whole, and each object is compared
+//! with what was queued of it before: what differs is queued again, and what is listed no more is
+//! queued as deleted once the source has confirmed that it is gone. What is queued and what is
+//! remembered of it are one transaction, so that a run that is cut off skips nothing and repeats
+//! nothing; the next one begins anew.
+
+mod pass;
+
+use std::time::Duration;
+
+use activekg_storage::ids::TenantId;
+use activekg_storage::tables::connectors::{CONFIGS, CURSORS, CursorRecord};
+use activekg_storage::time::UnixMicros;
+use activekg_storage::{Readable, StorageError, WriteTx};
+
+use super::source::{Fault, FaultClass, News, Source, SourceParts};
+use super::{Action, Change, Connector, Connectors, Error, Found, Origin, Provider, queue};
+
+/// Pages of one run at most: a source that never ends is not listed for ever.
+const PAGES_MAX: usize = 100_000;
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Polled {
+    /// Objects that were seen.
+    pub seen: u64,
+    /// Changes that were queued.
+    pub queued: u64,
+    /// Of these, objects that are gone.
+    pub gone: u64,
+    /// Objects that cannot be taken.
+    pub unusable: u64,
+}
+
+/// Why a run ended early. What it queued before stays queued.
+#[derive(Debug, thiserror::Error)]
+pub enum PollError {
+    /// No client can be made of the settings.
+    #[error("{0}")]
+    Init(Fault),
+    /// The source could not be listed.
+    #[error("{0}")]
+    List(#[from] Fault),
+    /// The connector cannot be read, or what was found could not be queued.
+    #[error(transparent)]
+    Store(#[from] Error),
+    /// The connector was deleted or turned off meanwhile.
+    #[error("the connector was turned off")]
+    Off,
+}
+
+impl PollError {
+    /// The label of it.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Init(_) => "connector_init",
+            Self::List(_) => "list_changes",
+            Self::Store(_) | Self::Off => "cursor_save",
+        }
+    }
+}
+
+impl From<StorageError> for PollError {
+    fn from(error: StorageError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// One run over one connector.
+struct Run<'a> {
+    connectors: &'a Connectors,
+    tenant: &'a TenantId,
+    provider: Provider,
+    source: Source,
+    polled: Polled,
+}
+
+impl Connectors {
+    /// When a connector is to be polled next, as far as its last whole run says; at once if there
+    /// was none.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub async fn poll_due(
+        &self,
+        tenant: &TenantId,
+        provider: Provider,
+        connector: &Connector,
+    ) -> Result<UnixMicros, Error> {
+        let seconds = connector.shown().get("poll_interval_seconds").and_then(|n| n.as_u64());
+        let interval = Duration::from_secs(seconds.unwrap_or(900));
+        let last = self.cursor(tenant, provider, "").await?.map(|record| record.updated_at);
+        // One that was given other settings since is looked at again.
+        let last = last.filter(|last| *last >= connector.updated_at);
+        Ok(last.map_or(UnixMicros(i64::MIN), |last| last.plus(interval)))
+    }
+
+    /// Looks once what changed at the source of a connector, and queues it.
+    ///
+    /// # Errors
+    ///
+    /// As [`PollError`] says.
+    pub async fn poll(
+        &self,
+        tenant: &TenantId,
+        provider: Provider,
+        connector: &Connector,
+        parts: &SourceParts,
+    ) -> Result<Polled, PollError> {
+        let source = Source::open(provider, connector, parts).map_err(PollError::Init)?;
+        let run = Run { connectors: self, tenant, provider, source, polled: Polled::default() };
+        run.whole().await
+    }
+
+    /// How far a feed or a listing of a connector has come.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub(super) async fn cursor(
+        &self,
+        tenant: &TenantId,
+        provider: Provider,
+        scope: &str,
+    ) -> Result<Option<CursorRecord>, Error> {
+        let key = (tenant.clone(), provider.as_str().to_owned(), scope.to_owned());
+        let inner = self.0.clone();
+        super::blocking(move || Ok(inner.store.read()?.get(&CURSORS, &key)?)).await
+    }
+}
+
+impl Run<'_> {
+    async fn whole(mut self) -> Result<Polled, PollError> {
+        let feeds = self.source.feeds();
+        if feeds.is_empty() {
+            let cursor = self.pass().await?;
+            self.keep(vec![(String::new(), cursor)]).await?;
+            return Ok(self.polled);
+        }
+        let mut cursors = Vec::with_capacity(feeds.len());
+        for feed in feeds {
+            let known = self.connectors.cursor(self.tenant, self.provider, &feed).await?;
+            cursors.push((feed, known.map(|record| record.cursor)));
+        }
+        let mut list_again = cursors.iter().any(|(_, cursor)| cursor.is_none());
+        if !list_again {
+            for (feed, cursor) in &cursors {
+                match self.follow(feed, cursor.clone().unwrap_or_default()).await {
+                    Ok(moved) => list_again |= moved,
+                    // The feed does not go back that far any more.
+                    Err(PollError::List(Fault {
+                        class: FaultClass::NotFound | FaultClass::Settings | FaultClass::Unsupported,
+                        ..
+                    })) => list_again = true,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        if list_again {
+            // The feeds first: what happens during the listing comes after these cursors.
+            let mut from_now = Vec::with_capacity(cursors.len());
+            for (feed, _) in cursors {
+                let cursor = self.source.feed_from_now(&feed).await?;
+                from_now.push((feed, cursor));
+            }
+            self.pass().await?;
+            self.keep(from_now).await?;
+        }
+        Ok(self.polled)
+    }
+
+    /// Queues what a feed tells of, to its end; whether folders moved.
+    async fn follow(&mut self, feed: &str, mut cursor: String) -> Result<bool, PollError> {
+        let mut moved = false;
+        for _ in 0..PAGES_MAX {
+            let news = self.source.feed(feed, &cursor).await?;
+            moved |= news.moved;
+            let (more, next) = (news.more, news.cursor.clone());
+            self.take_news(feed, news).await?;
+            if !more {
+                return Ok(moved);
+            }
+            cursor = next;
+        }
+        Err(endless().into())
+    }
+
+    /// Queues a part of a feed and keeps its cursor.
+    async fn take_news(&mut self, feed: &str, news: News) -> Result<(), PollError> {
+        let News { found, gone, cursor, more: _, moved: _ } = news;
+        self.polled.seen += found.len() as u64;
+        let (tenant, provider) = (self.tenant.clone(), self.provider);
+        let (feed, now) = (feed.to_owned(), self.connectors.0.clock.now());
+        let written = self.connectors.0.store.write(move |tx| {
+            still_on(tx, &tenant, provider)?;
+            let mut changes = Vec::new();
+            for found in &found {
+                if pass::remember(tx, &tenant, provider, found, now)? {
+                    changes.push(upsert(found));
+                }
+            }
+            let n_changed = changes.len();
+            for uri in gone {
+                // Feeds tell of everything that the account sees.
+                if pass::forget(tx, &tenant, provider, &uri)? {
+                    changes.push(Change::new(uri, Action::Deleted, Origin::Poll));
+                }
+            }
+            queue::enqueue(tx, &tenant, provider, &changes, now)?;
+            keep(tx, &tenant, provider, &feed, cursor, now)?;
+            Ok::<_, PollError>((changes.len(), changes.len() - n_changed))
+        });
+        let (queued, gone) = written.await?.value;
+        self.polled.queued += queued as u64;
+        self.polled.gone += gone as u64;
+        Ok(())
+    }
+
+    async fn keep(&self, cursors: Vec<(String, String)>) -> Result<(), PollError> {
+        let (tenant, provider) = (self.tenant.clone(), self.provider);
+        let now = self.connectors.0.clock.now();
+        let written = self.connectors.0.store.write(move |tx| {
+            still_on(tx, &tenant, provider)?;
+            for (scope, cursor) in cursors {
+                keep(tx, &tenant, provider, &scope, cursor, now)?;
+            }
+            Ok::<_, PollError>(())
+        });
+        written.await?;
+        Ok(())
+    }
+}
+
+fn keep(
+    tx: &mut WriteTx<'_>,
+    tenant: &TenantId,
+    provider: Provider,
+    scope: &str,
+    cursor: String,
+    now: UnixMicros,
+) -> Result<(), StorageError> {
+    let key = (tenant.clone(), provider.as_str().to_owned(), scope.to_owned());
+    tx.put(&CURSORS, &key, &CursorRecord { cursor, updated_at: now })
+}
+
+/// Whether the connector is there and runs: what one that was deleted finds is not kept.
+fn still_on(tx: &impl Readable, tenant: &TenantId, provider: Provider) -> Result<(), PollError> {
+    let key = (tenant.clone(), provider.as_str().to_owned());
+    match tx.get(&CONFIGS, &key)? {
+        Some(record) if record.enabled => Ok(()),
+        _ => Err(PollError::Off),
+    }
+}
+
+fn upsert(found: &Found) -> Change {
+    Change {
+        etag: found.etag.clone(),
+        generation: found.generation.clone(),
+        modified_at: found.modified_at,
+        ..Change::new(found.uri.clone(), Action::Upsert, Origin::Poll)
+    }
+}
+
+fn endless() -> Fault {
+    Fault {
+        class: FaultClass::Network,
+        message: "the source has no end; narrow it with a prefix".to_owned(),
+        retry_after: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use activekg_storage::tables::connectors::POLLED;
+use activekg_storage::time::Clock as _;
+use activekg_storage::{Scan, queue as store_queue};
+use serde_json::{Value, json};
+
+use super::super::tests::{Fixture, fixture};
+use super::*;
+
+fn acme() -> TenantId {
+    TenantId::new("acme").expect("a tenant")
+}
+
+async fn connector(fixture: &Fixture, folder: &Path) -> std::sync::Arc<Connector> {
+    let Value::Object(settings) = json!({ "path": folder, "poll_interval_seconds": 60 }) else {
+        panic!("an object")
+    };
+    let tenant = acme();
+    let registered = fixture.connectors.register(&tenant, Provider::Local, settings, "a").await;
+    registered.expect("registered");
+    fixture.connectors.get(&tenant, "local").await.expect("it is there")
+}
+
+async fn poll(fixture: &Fixture, folder: &Path) -> Result<Polled, PollError> {
+    let connector = fixture.connectors.get(&acme(), "local").await.expect("it is there");
+    let parts = SourceParts::of_folders(vec![folder.to_owned()]);
+    fixture.connectors.poll(&acme(), Provider::Local, &connector, &parts).await
+}
+
+/// What waits in the queue, by the end of the address.
+fn queued(fixture: &Fixture) -> BTreeMap<String, &'static str> {
+    let snapshot = fixture.store.read().expect("read");
+    let def = queue::def(Provider::Local);
+    let items = store_queue::peek(&snapshot, def, &acme(), store_queue::End::Oldest, 100);
+    let items = items.expect("peek").into_iter().map(|item| {
+        let change = Change::parse(&item.payload).expect("a change");
+        let name = change.uri.rsplit('/').next().unwrap_or_default().to_owned();
+        (name, change.action.as_str())
+    });
+    items.collect()
+}
+
+#[tokio::test]
+async fn everything_is_queued_once_and_then_only_what_changed() {
+    let (fixture, dir) = (fixture(), tempfile::tempdir().unwrap());
+    for n in 0..2500 {
+        let folder = dir.path().join(format!("{}", n % 7));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(format!("{n}.txt"));
+        fs::write(&path, n.to_string()).unwrap();
+        let at = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + (n * 7919) % 10_000);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
+    }
+    connector(&fixture, dir.path()).await;
+    let first = poll(&fixture, dir.path()).await.unwrap();
+    assert_eq!(first, Polled { seen: 2500, queued: 2500, gone: 0, unusable: 0 });
+    let second = poll(&fixture, dir.path()).await.unwrap();
+    assert_eq!(second, Polled { seen: 2500, queued: 0, gone: 0, unusable: 0 });
+
+    fs::write(dir.path().join("0/7.txt"), "longer than before").unwrap();
+    fs::remove_file(dir.path().join("1/1.txt")).unwrap();
+    fs::write(dir.path().join("new.txt"), "new").unwrap();
+    let third = poll(&fixture, dir.path()).await.unwrap();
+    assert_eq!(third, Polled { seen: 2500, queued: 3, gone: 1, unusable: 0 });
+    let fourth = poll(&fixture, dir.path()).await.unwrap();
+    assert_eq!((fourth.queued, fourth.gone), (0, 0));
+}
+
+#[tokio::test]
+async fn a_source_that_cannot_be_read_loses_nothing() {
+    let (fixture, dir) = (fixture(), tempfile::tempdir().unwrap());
+    let (there, away) = (dir.path().join("there"), dir.path().join("away"));
+    fs::create_dir(&there).unwrap();
+    fs::write(there.join("a.txt"), "a").unwrap();
+    connector(&fixture, &there).await;
+    assert_eq!(poll(&fixture, dir.path()).await.unwrap().queued, 1);
+    // As a bucket that was renamed, or a disk that is not mounted.
+    fs::rename(&there, &away).unwrap();
+    let failed = poll(&fixture, dir.path()).await.unwrap_err();
+    assert_eq!(failed.as_str(), "list_changes");
+    assert!(matches!(failed, PollError::List(Fault { class: FaultClass::NotFound, .. })));
+    fs::rename(&away, &there).unwrap();
+    assert_eq!(poll(&fixture, dir.path()).await.unwrap().queued, 0);
+    assert_eq!(queued(&fixture), BTreeMap::from([("a.txt".to_owned(), "upsert")]));
+}
+
+#[tokio::test]
+async fn what_the_settings_leave_out_is_gone_and_what_a_deleted_connector_found_is_not_kept() {
+    let (fixture, dir) = (fixture(), tempfile::tempdir().unwrap());
+    fs::write(dir.path().join("a.txt"), "a").unwrap();
+    fs::write(dir.path().join("b.md"), "b").unwrap();
+    let connector = connector(&fixture, dir.path()).await;
+    assert_eq!(poll(&fixture, dir.path()).await.unwrap().queued, 2);
+    let change = json!({ "exclude_globs": ["*.md"] });
+    let settings = connector.changed(change.as_object().unwrap());
+    fixture.connectors.register(&acme(), Provider::Local, settings, "a").await.unwrap();
+    assert_eq!(poll(&fixture, dir.path()).await.unwrap().gone, 1);
+    assert_eq!(queued(&fixture)["b.md"], "deleted");
+
+    fixture.connectors.delete(&acme(), "local", "a").await.unwrap();
+    let known = |fixture: &Fixture| {
+        fixture.store.read().unwrap().scan(&POLLED, Scan::all()).unwrap().count()
+    };
+    assert_eq!(known(&fixture), 0);
+    let parts = SourceParts::of_folders(vec![dir.path().to_owned()]);
+    let late = fixture.connectors.poll(&acme(), Provider::Local, &connector, &parts).await;
+    assert!(matches!(late, Err(PollError::Off)));
+    assert_eq!(known(&fixture), 0);
+}
+
+#[tokio::test]
+async fn a_connector_is_due_at_first_after_its_interval_and_after_a_change() {
+    let (fixture, dir) = (fixture(), tempfile::tempdir().unwrap());
+    let new = connector(&fixture, dir.path()).await;
+    let due = async |connector: &Connector| {
+        let due = fixture.connectors.poll_due(&acme(), Provider::Local, connector).await.unwrap();
+        due <= fixture.clock.now()
+    };
+    assert!(due(&new).await);
+    poll(&fixture, dir.path()).await.unwrap();
+    assert!(!due(&new).await);
+    fixture.clock.advance(Duration::from_secs(59));
+    assert!(!due(&new).await);
+    fixture.clock.advance(Duration::from_secs(1));
+    assert!(due(&new).await);
+    poll(&fixture, dir.path()).await.unwrap();
+    fixture.clock.advance(Duration::from_secs(1));
+    let changed = connector(&fixture, dir.path()).await;
+    assert!(due(&changed).await);
+}

@@ -1,0 +1,187 @@
+//! Buckets: Amazon S3 and what speaks its protocol, Google Cloud Storage, Azure Blob Storage.
+//!
+//! Requests are made here, since the names of objects are kept exactly as they are: clients that
+//! tidy them up would read another object, or none. Signatures and the credentials of machines come
+//! from `object_store`.
+
+mod azure;
+mod gcs;
+mod s3;
+mod xml;
+
+use bytes::Bytes;
+
+use super::globs::Globs;
+use super::{Fault, Found, Page, Settings, SourceParts, Unusable};
+use crate::connectors::Provider;
+use crate::graph::Object;
+
+pub(in crate::connectors) use azure::host as azure_host;
+
+use azure::Azure;
+use gcs::Gcs;
+use s3::S3;
+
+/// A bucket of some provider.
+pub(super) struct Bucket {
+    service: Service,
+    /// What addresses of its objects begin with.
+    root: String,
+    prefix: String,
+    globs: Globs,
+}
+
+enum Service {
+    S3(S3),
+    Gcs(Gcs),
+    Azure(Azure),
+}
+
+/// Part of a listing, as the service gives it.
+struct Listing {
+    objects: Vec<Listed>,
+    next: Option<String>,
+}
+
+/// An object in a listing.
+#[derive(Debug, Default)]
+struct Listed {
+    name: String,
+    found: Found,
+}
+
+impl Bucket {
+    pub(super) fn open(
+        provider: Provider,
+        settings: &Settings<'_>,
+        parts: &SourceParts,
+    ) -> Result<Self, Fault> {
+        let (service, root) = match provider {
+            Provider::Gcs => {
+                let bucket = settings.needed("bucket")?;
+                (Service::Gcs(Gcs::open(bucket, settings, parts)?), format!("gs://{bucket}/"))
+            }
+            Provider::Azure => {
+                let container = settings.needed("container")?;
+                let azure = Azure::open(container, settings, parts)?;
+                (Service::Azure(azure), format!("az://{container}/"))
+            }
+            _ => {
+                let bucket = settings.needed("bucket")?;
+                (Service::S3(S3::open(bucket, settings, parts)?), format!("s3://{bucket}/"))
+            }
+        };
+        let prefix = settings.text("prefix").unwrap_or_default().to_owned();
+        Ok(Self { service, root, prefix, globs: settings.globs.clone() })
+    }
+
+    pub(super) async fn list(
+        &self,
+        prefix: Option<&str>,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, Fault> {
+        let prefix = prefix.unwrap_or(&self.prefix);
+        if !prefix.starts_with(&self.prefix) {
+            return Err(Fault::outside());
+        }
+        let listing = match &self.service {
+            Service::S3(s3) => s3.list(prefix, cursor, limit).await?,
+            Service::Gcs(gcs) => gcs.list(prefix, cursor, limit).await?,
+            Service::Azure(azure) => azure.list(prefix, cursor, limit).await?,
+        };
+        let mut page = Page { next: listing.next, ..Page::default() };
+        for Listed { name, found } in listing.objects {
+            // Tools leave empty objects in place of folders.
+            let is_folder = name.ends_with('/') && found.size == Some(0);
+            if is_folder || !name.starts_with(prefix) || !self.globs.take(&name) {
+                continue;
+            }
+            match self.obstacle(&name) {
+                Some(why) => page.unusable.push(Unusable { name, why }),
+                None => page.found.push(self.named(name, found)),
+            }
+        }
+        Ok(page)
+    }
+
+    pub(super) async fn stat(&self, uri: &str) -> Result<Option<Found>, Fault> {
+        let name = uri.strip_prefix(&self.root).ok_or_else(Fault::elsewhere)?;
+        if name.is_empty() || !name.starts_with(&self.prefix) || !self.globs.take(name) {
+            return Ok(None);
+        }
+        self.can_be_asked_for(name)?;
+        let found = match &self.service {
+            Service::S3(s3) => s3.stat(name).await?,
+            Service::Gcs(gcs) => gcs.stat(name).await?,
+            Service::Azure(azure) => azure.stat(name).await?,
+        };
+        Ok(found.map(|found| self.named(name.to_owned(), found)))
+    }
+
+    pub(super) async fn fetch(&self, found: &Found, max_bytes: u64) -> Result<Bytes, Fault> {
+        let name = found.uri.strip_prefix(&self.root).ok_or_else(Fault::elsewhere)?;
+        self.can_be_asked_for(name)?;
+        match &self.service {
+            Service::S3(s3) => s3.fetch(name, found.etag.as_deref(), max_bytes).await,
+            Service::Gcs(gcs) => gcs.fetch(name, found.generation.as_deref(), max_bytes).await,
+            Service::Azure(azure) => azure.fetch(name, found.etag.as_deref(), max_bytes).await,
+        }
+    }
+
+    fn can_be_asked_for(&self, name: &str) -> Result<(), Fault> {
+        match self.obstacle(name) {
+            None => Ok(()),
+            Some(why) => Err(Fault::new(super::FaultClass::Unsupported, why)),
+        }
+    }
+
+    /// Why an object of this name cannot be asked for.
+    fn obstacle(&self, name: &str) -> Option<&'static str> {
+        let dots = |part: &str| part == "." || part == "..";
+        let resolved = match self.service {
+            Service::S3(_) | Service::Azure(_) => name.split('/').any(dots),
+            // The whole name is one part of the address.
+            Service::Gcs(_) => dots(name),
+        };
+        if resolved {
+            // Such parts are resolved on the way, and another object would be read.
+            return Some("its name has a part that is . or .., which no request can hold");
+        }
+        None
+    }
+
+    fn named(&self, name: String, found: Found) -> Found {
+        let title = name.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let title = if title.is_empty() { &name } else { title }.to_owned();
+        let bucket = self.root.split_once("://").map_or("", |(_, rest)| rest).trim_end_matches('/');
+        let key = match &self.service {
+            Service::S3(_) => "key",
+            Service::Gcs(_) => "object",
+            Service::Azure(_) => "blob",
+        };
+        let of = match &self.service {
+            Service::Azure(_) => "container",
+            Service::S3(_) | Service::Gcs(_) => "bucket",
+        };
+        let mut props = Object::new();
+        props.insert(of.to_owned(), bucket.into());
+        props.insert(key.to_owned(), name.as_str().into());
+        if matches!(self.service, Service::Gcs(_)) {
+            props.insert("content_type".to_owned(), found.content_type.clone().into());
+            props.insert("generation".to_owned(), found.generation.clone().into());
+        }
+        Found { uri: format!("{}{name}", self.root), title, props, ..found }
+    }
+}
+
+/// What a cursor holds under `name`.
+fn cursor(text: Option<&str>, name: &str) -> Result<Option<String>, Fault> {
+    let Some(text) = text else { return Ok(None) };
+    let cursor: serde_json::Value = serde_json::from_str(text).map_err(|_| Fault::cursor())?;
+    match cursor.get(name) {
+        Some(serde_json::Value::String(token)) => Ok(Some(token.clone())),
+        Some(serde_json::Value::Null) => Ok(None),
+        _ => Err(Fault::cursor()),
+    }
+}

@@ -1,0 +1,196 @@
+//! Polls connectors when they are due.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use activekg_storage::ids::TenantId;
+use activekg_storage::time::{Clock, UnixMicros};
+use tokio::select;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::connectors::poll::PollError;
+use crate::connectors::{Connector, Connectors, Error, Provider, SourceParts};
+use crate::observability::metrics::{Metrics, ScheduleKind};
+use crate::refresh::RunLog;
+
+/// Time between two cycles. It is read off the clock, so that one that was missed while the machine
+/// slept is made when it wakes.
+const PERIOD: Duration = Duration::from_secs(60);
+/// How often the clock is looked at, and whether a connector is new.
+const TICK: Duration = Duration::from_secs(5);
+/// Longest time that a source may ask to be left alone.
+const WAIT_MAX: Duration = Duration::from_secs(60 * 60);
+/// Connectors that are polled at the same time.
+const AT_ONCE: usize = 4;
+
+/// Polls the connectors of a provider, as long as it runs.
+#[derive(Clone)]
+pub struct Poller {
+    provider: Provider,
+    connectors: Connectors,
+    parts: SourceParts,
+    metrics: Arc<Metrics>,
+    log: RunLog,
+    clock: Arc<dyn Clock>,
+    polling: Arc<Mutex<HashSet<TenantId>>>,
+    /// When connectors are due, as they were when that was found.
+    due: Arc<Mutex<HashMap<TenantId, Due>>>,
+}
+
+/// When a connector is due, unless it is changed before.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    at: UnixMicros,
+    updated_at: UnixMicros,
+}
+
+impl Poller {
+    /// A poller of the connectors of `provider`.
+    pub fn new(
+        provider: Provider,
+        connectors: Connectors,
+        parts: SourceParts,
+        metrics: Arc<Metrics>,
+        log: RunLog,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let (polling, due) = (Arc::default(), Arc::default());
+        Self { provider, connectors, parts, metrics, log, clock, polling, due }
+    }
+
+    /// The name of the poller of a provider, in metrics.
+    #[must_use]
+    pub const fn job(provider: Provider) -> &'static str {
+        match provider {
+            Provider::S3 => "s3_poller",
+            Provider::Gcs => "gcs_poller",
+            Provider::Drive => "drive_poller",
+            Provider::Azure => "azure_poller",
+            Provider::Local => "local_poller",
+            Provider::Http => "http_poller",
+        }
+    }
+
+    /// Polls what is due until told to stop. What is under way then is cut off: it is taken up again
+    /// at the next start.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut runs = JoinSet::new();
+        let room = Arc::new(Semaphore::new(AT_ONCE));
+        let mut last = None::<UnixMicros>;
+        loop {
+            let now = self.clock.now();
+            if last.is_none_or(|last| now.since(last) >= PERIOD || now < last) {
+                last = Some(now);
+                let since_last = self.log.ran(Self::job(self.provider), now);
+                let (job, kind) = (Self::job(self.provider), ScheduleKind::Interval);
+                self.metrics.refresh.scheduled(job, kind, since_last);
+            }
+            if let Err(error) = self.start_due(&mut runs, &room).await {
+                error!(
+                    provider = self.provider.as_str(),
+                    "could not see which connectors are due: {error}"
+                );
+            }
+            while runs.try_join_next().is_some() {}
+            select! {
+                () = stop.cancelled() => return,
+                () = sleep(TICK) => {}
+            }
+        }
+    }
+
+    /// Starts a run for every connector that is due and not under way.
+    async fn start_due(&self, runs: &mut JoinSet<()>, room: &Arc<Semaphore>) -> Result<(), Error> {
+        for listed in self.connectors.list(None).await? {
+            if listed.provider != self.provider.as_str() || !listed.enabled {
+                continue;
+            }
+            let (tenant, updated_at) = (listed.tenant, listed.updated_at);
+            let now = self.clock.now();
+            let waits = |due: &Due| now < due.at && due.updated_at == updated_at;
+            if lock(&self.due).get(&tenant).is_some_and(waits)
+                || lock(&self.polling).contains(&tenant)
+            {
+                continue;
+            }
+            self.metrics.polling.known(self.provider, &tenant);
+            // One that does not open is logged and counted where it is opened.
+            let Ok(connector) = self.connectors.get(&tenant, self.provider.as_str()).await else {
+                self.metrics.polling.failed(self.provider, &tenant, "connector_init");
+                lock(&self.due).insert(tenant, Due { at: now.plus(PERIOD), updated_at });
+                continue;
+            };
+            let at = self.connectors.poll_due(&tenant, self.provider, &connector).await?;
+            if at > now {
+                lock(&self.due).insert(tenant, Due { at, updated_at });
+                continue;
+            }
+            lock(&self.polling).insert(tenant.clone());
+            let (poller, room) = (self.clone(), room.clone());
+            runs.spawn(async move {
+                let under_way =
+                    UnderWay { tenant: tenant.clone(), polling: poller.polling.clone() };
+                // The semaphore is never closed.
+                let Ok(_room) = room.acquire_owned().await else { return };
+                poller.poll(&tenant, &connector).await;
+                drop(under_way);
+            });
+        }
+        Ok(())
+    }
+
+    async fn poll(&self, tenant: &TenantId, connector: &Connector) {
+        let started = Instant::now();
+        let polled = self.connectors.poll(tenant, self.provider, connector, &self.parts).await;
+        let took = started.elapsed();
+        let (tenant_id, provider) = (tenant, self.provider.as_str());
+        self.metrics.polling.ran(self.provider, tenant, took);
+        let duration_ms = took.as_millis() as u64;
+        match polled {
+            Ok(polled) => {
+                lock(&self.due).remove(tenant);
+                let (seen, queued, gone) = (polled.seen, polled.queued, polled.gone);
+                if queued == 0 {
+                    debug!(%tenant_id, provider, seen, duration_ms, "connector polled: nothing changed");
+                    return;
+                }
+                info!(%tenant_id, provider, seen, queued, gone, duration_ms, "connector polled");
+            }
+            Err(PollError::Off) => {}
+            Err(failed) => {
+                self.metrics.polling.failed(self.provider, tenant, failed.as_str());
+                let wait = match &failed {
+                    PollError::List(fault) => fault.retry_after.unwrap_or(PERIOD).max(PERIOD),
+                    _ => PERIOD,
+                };
+                let at = self.clock.now().plus(wait.min(WAIT_MAX));
+                let due = Due { at, updated_at: connector.updated_at };
+                lock(&self.due).insert(tenant.clone(), due);
+                let error_type = failed.as_str();
+                warn!(%tenant_id, provider, error_type, "connector could not be polled: {failed}");
+            }
+        }
+    }
+}
+
+/// Marks a connector as not under way when its run ends, however it does.
+struct UnderWay {
+    tenant: TenantId,
+    polling: Arc<Mutex<HashSet<TenantId>>>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        lock(&self.polling).remove(&self.tenant);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing in here is left half done by a panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
