@@ -11,7 +11,7 @@ use crate::ask::Ask;
 use crate::auth::Authenticator;
 use crate::backup::Backups;
 use crate::config::Config;
-use crate::connectors::{Connectors, Policy};
+use crate::connectors::{Connectors, Policy, Webhooks};
 use crate::documents::Intake;
 use crate::embedding::Embedder;
 use crate::graph::Graph;
@@ -47,6 +47,8 @@ pub struct App {
     pub authenticator: Arc<Authenticator>,
     /// Connectors.
     pub connectors: Connectors,
+    /// What sources tell of themselves.
+    pub webhooks: Webhooks,
     /// What connectors may lead to.
     pub connector_policy: Arc<Policy>,
     /// Backups of the store.

@@ -16,6 +16,7 @@ mod rotate;
 mod settings;
 #[cfg(test)]
 mod tests;
+pub mod webhook;
 
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ pub use policy::{Policy, Refused};
 pub use provider::{Field, IfUnset, Kind, LIST_MAX, Provider, SECRET_MAX, TEXT_MAX};
 pub use rotate::Rotated;
 pub use settings::{Connector, REDACTED, redact};
+pub use webhook::Webhooks;
 
 use bus::{Bus, Changed};
 use config_cache::ConfigCache;

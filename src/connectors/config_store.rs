@@ -110,6 +110,7 @@ impl Connectors {
             Ok(audit(tx, now, &entry)?)
         });
         written.await?;
+        self.0.metrics.webhooks.connector(provider, tenant);
         self.0.changed(tenant, provider, Operation::Upsert);
         Ok(())
     }
@@ -282,9 +283,11 @@ impl Connectors {
                     }
                     Err(failed) => return Err(failed.into()),
                 };
-                let Some(provider) = Provider::named(&provider).filter(|_| record.enabled) else {
+                let Some(provider) = Provider::named(&provider) else { continue };
+                inner.metrics.webhooks.connector(provider, &tenant);
+                if !record.enabled {
                     continue;
-                };
+                }
                 if let Ok(connector) = inner.open(&tenant, provider, &record) {
                     inner.cache.keep(&tenant, provider, Arc::new(connector), state);
                     n_open += 1;

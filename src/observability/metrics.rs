@@ -23,6 +23,7 @@ mod search;
 mod store;
 mod triggers;
 mod upstream;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -49,6 +50,7 @@ pub use search::SearchMetrics;
 pub use store::StoreMetrics;
 pub use triggers::{TriggerMetrics, TriggerMode};
 pub use upstream::UpstreamMetrics;
+pub use webhooks::{PushVerified, SnsVerified, WebhookMetrics};
 
 /// Everything that is counted and measured.
 pub struct Metrics {
@@ -70,6 +72,8 @@ pub struct Metrics {
     pub care: CareMetrics,
     /// Connectors.
     pub connectors: ConnectorMetrics,
+    /// Webhooks.
+    pub webhooks: WebhookMetrics,
     /// Backups.
     pub backup: BackupMetrics,
     /// Calls of a language model.
@@ -105,6 +109,7 @@ impl Metrics {
         let index = IndexMetrics::new(&mut register)?;
         let care = CareMetrics::new(&mut register)?;
         let connectors = ConnectorMetrics::new(&mut register)?;
+        let webhooks = WebhookMetrics::new(&mut register)?;
         let backup = BackupMetrics::new(&mut register)?;
         let generation = GenerationMetrics::new(&mut register)?;
         let upstream = UpstreamMetrics::new(&mut register)?;
@@ -120,6 +125,7 @@ impl Metrics {
             index,
             care,
             connectors,
+            webhooks,
             backup,
             llm: LlmMetrics::default(),
             generation,

@@ -12,6 +12,7 @@ pub fn dialect(path: &str) -> Dialect {
         "/mcp" => Dialect::JsonRpc,
         path if path.starts_with("/v1/") => Dialect::OpenAi,
         path if path.starts_with("/_admin/connectors") => Dialect::Administration,
+        path if path.starts_with("/_webhooks/") => Dialect::Webhook,
         _ => Dialect::Detail,
     }
 }
@@ -51,6 +52,29 @@ const fn open(path: &'static str, summary: &'static str, answer: Answer) -> Rout
         answer,
         also: &[],
     }
+}
+
+/// A route for messages of a source, which show themselves who sent them.
+const fn webhook(
+    path: &'static str,
+    summary: &'static str,
+    group: Group,
+    body: &'static str,
+) -> Route {
+    Route {
+        method: Verb::Post,
+        tag: "Webhooks",
+        group: Some(group),
+        body: Some(body),
+        also: &[ErrorKind::Forbidden, ErrorKind::Unavailable],
+        ..open(path, summary, Answer::Json("WebhookAnswer"))
+    }
+}
+
+/// A route that says whether messages of a source are taken.
+const fn webhook_health(path: &'static str) -> Route {
+    let answer = Answer::Json("WebhookHealth");
+    Route { tag: "Webhooks", ..open(path, "Say whether messages are taken", answer) }
 }
 
 /// A route over a tenant's data.
@@ -740,6 +764,21 @@ pub static ROUTES: &[Route] = &[
             "ConnectorChanged",
         )
     },
+    webhook("/_webhooks/s3", "Take a message of SNS about S3", Group::WebhookS3, "SnsMessage"),
+    webhook_health("/_webhooks/s3/health"),
+    Route {
+        query: &[
+            optional("token", "string", "The secret, for push endpoints that cannot send headers"),
+            optional("topic", "string", "The topic, projects/<project>/topics/<topic>"),
+        ],
+        ..webhook(
+            "/_webhooks/gcs",
+            "Take a message of Pub/Sub about Google Cloud Storage",
+            Group::WebhookGcs,
+            "PubSubPush",
+        )
+    },
+    webhook_health("/_webhooks/gcs/health"),
     Route {
         query: &[Parameter { name: "q", kind: "string", required: true, about: "A question" }],
         ..open("/debug/intent", "Show how a question is understood", JSON_ANY)
