@@ -11,10 +11,11 @@ use crate::ask::Ask;
 use crate::auth::Authenticator;
 use crate::backup::Backups;
 use crate::config::Config;
-use crate::connectors::{Connectors, Policy, Webhooks};
+use crate::connectors::{Connectors, Feed, Policy, Webhooks};
 use crate::documents::Intake;
 use crate::embedding::Embedder;
 use crate::graph::Graph;
+use crate::jobs::WorkerCounts;
 use crate::models::ModelChanges;
 use crate::observability::metrics::Metrics;
 use crate::queues::Queues;
@@ -49,6 +50,10 @@ pub struct App {
     pub connectors: Connectors,
     /// What sources tell of themselves.
     pub webhooks: Webhooks,
+    /// What they bring in when they are told to.
+    pub feed: Feed,
+    /// How many workers bring it in.
+    pub connector_workers: Arc<WorkerCounts>,
     /// What connectors may lead to.
     pub connector_policy: Arc<Policy>,
     /// Backups of the store.

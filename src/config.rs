@@ -29,7 +29,7 @@ use std::time::Duration;
 pub use answers::{Ask, FastRoute, Llm, LlmService, RemoteLlm, Route};
 pub use auth::{Auth, AuthzMode, Issuer, Jwt, JwtAlgorithm, JwtKey, KeySource};
 pub use backup::{Backup, Place};
-pub use connectors::Connectors;
+pub use connectors::{ConnectorWorker, Connectors};
 pub use documents::Documents;
 pub use embedding::{
     Cpu, Embedding, EmbeddingProtocol, EmbeddingSource, ModelChoice, Precision, RemoteEmbedding,

@@ -8,14 +8,19 @@ mod bus;
 pub mod change;
 mod config_cache;
 mod config_store;
+mod feed;
 pub mod keyring;
+mod opened;
 mod policy;
+mod process;
 mod provider;
 pub mod queue;
 mod rotate;
 mod settings;
+pub mod source;
 #[cfg(test)]
 mod tests;
+mod throttle;
 pub mod webhook;
 
 use std::sync::Arc;
@@ -33,10 +38,15 @@ use crate::observability::metrics::Metrics;
 pub use bus::{Operation, SubscriberHealth};
 pub use change::{Action, Change, Origin};
 pub use config_store::{Listed, Stored};
+pub use feed::{Asked, Fed, Feed, FeedError, Objects, Read};
+pub use opened::{NoPlace, Places};
 pub use policy::{Policy, Refused};
+pub use process::{Effect, Failure, Place, Processor, document_name};
 pub use provider::{Field, IfUnset, Kind, LIST_MAX, Provider, SECRET_MAX, TEXT_MAX};
 pub use rotate::Rotated;
 pub use settings::{Connector, REDACTED, redact};
+pub use source::{Fault, FaultClass, Found, Page, Source, SourceParts};
+pub use throttle::{Said, Throttle};
 pub use webhook::Webhooks;
 
 use bus::{Bus, Changed};
@@ -101,6 +111,9 @@ impl Inner {
     /// Lets everybody know of a change that was committed.
     fn changed(&self, tenant: &TenantId, provider: Provider, operation: Operation) {
         self.cache.evict(tenant, provider);
+        if operation == Operation::Upsert {
+            self.metrics.ingest.begin(tenant, provider);
+        }
         let metrics = &self.metrics.connectors;
         metrics.invalidated(operation);
         let told = self.bus.publish(Changed { tenant: tenant.clone(), provider, operation });

@@ -33,6 +33,7 @@ mod row;
 mod sample;
 mod settle;
 mod slots;
+mod source;
 mod space;
 mod stats;
 mod survey;
@@ -74,6 +75,7 @@ pub use refresh::DueNodes;
 pub use requeue::{REQUEUE_MAX, Requeue, Requeued};
 pub use sample::SampledQuery;
 pub use settle::MadeBy;
+pub use source::KnownDocument;
 pub use space::FreeSpace;
 pub use stats::{EmbeddingStats, SanityStats, StatusCounts};
 pub use survey::ClassCount;
@@ -104,6 +106,8 @@ pub struct Settings {
     pub windows: Windows,
     /// Whether another program is told of triggers that fire.
     pub delivers: bool,
+    /// How long a soft-deleted node is kept before it may be purged.
+    pub retention: std::time::Duration,
 }
 
 /// The graph in the store.

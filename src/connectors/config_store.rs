@@ -14,7 +14,7 @@ use tracing::{error, info};
 
 use super::keyring::Status;
 use super::settings::NotOpened;
-use super::{Connector, Connectors, Error, Inner, Operation, Provider};
+use super::{Connector, Connectors, Error, Inner, Operation, Provider, queue};
 
 /// A connector, as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,12 +107,13 @@ impl Connectors {
                 updated_at: now,
             };
             put_config(tx, &owner, provider.as_str(), &record)?;
-            Ok(audit(tx, now, &entry)?)
+            audit(tx, now, &entry)?;
+            Ok(queue::follow(tx, &owner, provider)?)
         });
-        written.await?;
+        let more = written.await?.value;
         self.0.metrics.webhooks.connector(provider, tenant);
         self.0.changed(tenant, provider, Operation::Upsert);
-        Ok(())
+        self.follow(tenant, provider, more).await
     }
 
     /// A connector, enabled or not. Enabled ones are kept open for a while.
@@ -230,10 +231,27 @@ impl Connectors {
             record.enabled = enabled;
             record.updated_at = now;
             put_config(tx, &owner, provider.as_str(), &record)?;
-            Ok(audit(tx, now, &entry)?)
+            audit(tx, now, &entry)?;
+            Ok(queue::follow(tx, &owner, provider)?)
         });
-        written.await?;
+        let more = written.await?.value;
         self.0.changed(tenant, provider, operation);
+        self.follow(tenant, provider, more).await
+    }
+
+    /// Moves what is left of a tenant's items to where they belong now, in steps of their own: a
+    /// worker that meets one of them meanwhile does the same.
+    async fn follow(
+        &self,
+        tenant: &TenantId,
+        provider: Provider,
+        mut more: bool,
+    ) -> Result<(), Error> {
+        while more {
+            let owner = tenant.clone();
+            let moved = self.0.store.make_room(move |tx| queue::follow(tx, &owner, provider));
+            more = moved.await?.value;
+        }
         Ok(())
     }
 
@@ -256,11 +274,12 @@ impl Connectors {
             if !remove_config(tx, &owner, provider.as_str())? {
                 return Err(missing);
             }
-            Ok(audit(tx, now, &entry)?)
+            audit(tx, now, &entry)?;
+            Ok(queue::follow(tx, &owner, provider)?)
         });
-        removed.await?;
+        let more = removed.await?.value;
         self.0.changed(tenant, provider, Operation::Delete);
-        Ok(())
+        self.follow(tenant, provider, more).await
     }
 
     /// Opens every enabled connector beforehand, so that the first use of one does not wait. Those
@@ -285,6 +304,7 @@ impl Connectors {
                 };
                 let Some(provider) = Provider::named(&provider) else { continue };
                 inner.metrics.webhooks.connector(provider, &tenant);
+                inner.metrics.ingest.begin(&tenant, provider);
                 if !record.enabled {
                     continue;
                 }

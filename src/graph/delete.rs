@@ -15,15 +15,13 @@ use super::embedded::QUEUE;
 use super::{DELETED_CLASS, Error, Graph, Node, View, edge, row, slots};
 use crate::timestamp::iso;
 
-/// How long a soft-deleted node is kept at least.
-const GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// Marks a node as soft-deleted from `now` on, keeping marks it already has.
-pub(super) fn stamp(node: &mut Node, now: UnixMicros) {
+/// Marks a node as soft-deleted from `now` on, to be kept for `retention` at least. Keeps marks it
+/// already has.
+pub(super) fn stamp(node: &mut Node, now: UnixMicros, retention: Duration) {
     if !node.is_deleted() {
         node.classes.push(DELETED_CLASS.to_owned());
     }
-    let marks = [("deleted_at", now), ("deletion_grace_until", now.plus(GRACE))];
+    let marks = [("deleted_at", now), ("deletion_grace_until", now.plus(retention))];
     for (key, at) in marks {
         node.props.entry(key).or_insert_with(|| Value::String(iso(at.get())));
     }
@@ -39,6 +37,7 @@ impl Graph {
     pub async fn delete(&self, view: &View, id: NodeId) -> Result<(), Error> {
         let now = self.clock.now();
         let tenant = view.tenant().clone();
+        let retention = self.settings.retention;
         self.store
             .make_room(move |tx| -> Result<(), Error> {
                 let key = (tenant.clone(), id);
@@ -47,7 +46,7 @@ impl Graph {
                     return Ok(());
                 }
                 let mut node = Node::from_record(tenant.clone(), id, before.clone())?;
-                stamp(&mut node, now);
+                stamp(&mut node, now, retention);
                 let after = node.to_record();
                 row::write(tx, &key, Some(&before), &after)?;
                 queue::remove_by_key(tx, &QUEUE, &tenant, &id.to_string())?;

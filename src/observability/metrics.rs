@@ -14,11 +14,13 @@ mod family;
 mod generation;
 mod http;
 mod index;
+mod ingest;
 mod llm;
 mod process;
 mod refresh;
 mod register;
 mod samples;
+mod seals;
 mod search;
 mod store;
 mod triggers;
@@ -44,6 +46,7 @@ pub use embedding::EmbeddingMetrics;
 pub use generation::GenerationMetrics;
 pub use http::{HttpMetrics, RateLimited};
 pub use index::{BuildResult, IndexMetrics};
+pub use ingest::{IngestMetrics, WorkerError};
 pub use llm::LlmMetrics;
 pub use refresh::{RefreshMetrics, RefreshResult, ScheduleKind};
 pub use search::SearchMetrics;
@@ -74,6 +77,8 @@ pub struct Metrics {
     pub connectors: ConnectorMetrics,
     /// Webhooks.
     pub webhooks: WebhookMetrics,
+    /// What connectors bring in.
+    pub ingest: IngestMetrics,
     /// Backups.
     pub backup: BackupMetrics,
     /// Calls of a language model.
@@ -110,6 +115,7 @@ impl Metrics {
         let care = CareMetrics::new(&mut register)?;
         let connectors = ConnectorMetrics::new(&mut register)?;
         let webhooks = WebhookMetrics::new(&mut register)?;
+        let ingest = IngestMetrics::new(&mut register)?;
         let backup = BackupMetrics::new(&mut register)?;
         let generation = GenerationMetrics::new(&mut register)?;
         let upstream = UpstreamMetrics::new(&mut register)?;
@@ -126,6 +132,7 @@ impl Metrics {
             care,
             connectors,
             webhooks,
+            ingest,
             backup,
             llm: LlmMetrics::default(),
             generation,
