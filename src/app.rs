@@ -11,7 +11,8 @@ use crate::ask::Ask;
 use crate::auth::Authenticator;
 use crate::backup::Backups;
 use crate::config::Config;
-use crate::connectors::{Connectors, Feed, Policy, SourceParts};
+
+use crate::connectors::{Connectors, Feed, Policy, SourceParts, Webhooks};
 use crate::documents::Intake;
 use crate::embedding::Embedder;
 use crate::graph::Graph;
@@ -50,6 +51,8 @@ pub struct App {
     pub connectors: Connectors,
     /// What the sources of connectors are read with.
     pub sources: SourceParts,
+    /// What sources tell of themselves.
+    pub webhooks: Webhooks,
     /// What they bring in when they are told to.
     pub feed: Feed,
     /// How many workers bring it in.

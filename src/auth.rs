@@ -7,6 +7,7 @@ mod jwks;
 mod jwt;
 mod key;
 mod mint;
+mod push;
 mod scope;
 pub mod tenancy;
 
@@ -17,6 +18,7 @@ use crate::config::{self, AuthzMode};
 pub use jwks::{IssuerKeys, KeySet, KeySetError};
 pub use key::KeyProblem;
 pub use mint::{MintError, NewToken, mint};
+pub use push::{PushError, PushVerifier};
 pub use scope::{Access, Scope, Scopes};
 
 /// The identity of one request.

@@ -8,6 +8,7 @@ mod backup;
 mod banner;
 mod completions;
 mod connectors;
+mod dashboards;
 mod db;
 mod demo;
 mod dlq;
@@ -94,6 +95,8 @@ enum Command {
     Connectors(connectors::ConnectorsArgs),
     /// Make, exchange and retire keys, and see which ones are in use
     Keys(keys::KeysArgs),
+    /// Write alert rules for Prometheus and dashboards for Grafana
+    Dashboards(dashboards::DashboardsArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Read one file on the standard input, for the server
@@ -145,6 +148,7 @@ impl Command {
             Self::Models(args) => models::run(&args),
             Self::Connectors(args) => connectors::run(&args),
             Self::Keys(args) => keys::run(&args),
+            Self::Dashboards(args) => dashboards::run(&args),
             Self::Completions(args) => completions::run(&args),
             Self::ExtractText(args) => extract::run(&args),
         }

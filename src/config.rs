@@ -22,6 +22,7 @@ mod secret;
 mod server;
 mod store;
 mod triggers;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ pub use secret::Secret;
 pub use server::Server;
 pub use store::Store;
 pub use triggers::{Triggers, Webhook};
+pub use webhooks::{PushTokens, Webhooks};
 
 /// Settings that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,6 +104,8 @@ pub struct Config {
     pub fetch: Fetch,
     /// Triggers.
     pub triggers: Triggers,
+    /// Webhooks.
+    pub webhooks: Webhooks,
     /// Parts that work without a request.
     pub background: Background,
     /// Logs and metrics.
@@ -135,8 +139,10 @@ impl Config {
         let background = Background::new(&options.background)?;
         let store = Store::new(&options.store, &mut notices)?;
         let ask = Ask::new(&options.ask)?;
+        let auth = Auth::new(&options.auth, &options.server, &mut notices)?;
         let config = Self {
-            auth: Auth::new(&options.auth, &options.server, &mut notices)?,
+            webhooks: Webhooks::new(&options.webhooks, auth.jwt.is_some(), &mut notices)?,
+            auth,
             keys: Keys::new(&options.keys, &mut notices)?,
             connectors: Connectors::new(&options.connectors)?,
             server: Server::new(&options.server, &mut notices)?,

@@ -22,6 +22,7 @@ pub mod source;
 #[cfg(test)]
 mod tests;
 mod throttle;
+pub mod webhook;
 
 use std::sync::Arc;
 
@@ -47,6 +48,7 @@ pub use rotate::Rotated;
 pub use settings::{Connector, REDACTED, redact};
 pub use source::{Fault, FaultClass, Found, Page, Source, SourceParts};
 pub use throttle::{Said, Throttle};
+pub use webhook::Webhooks;
 
 use bus::{Bus, Changed};
 use config_cache::ConfigCache;

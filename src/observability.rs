@@ -1,5 +1,6 @@
 //! What the process says about itself: logs, metrics, build.
 
 pub mod build_info;
+pub mod dashboards;
 pub mod logs;
 pub mod metrics;

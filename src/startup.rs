@@ -24,11 +24,12 @@ use tracing::{info, warn};
 use crate::admin::AdminSocket;
 use crate::app::App;
 use crate::ask::{self, Ask};
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, PushVerifier};
 use crate::backup::{self, Backups, Schedule};
 use crate::config::{self, Config, Distance, EmbeddingSource};
 use crate::connectors::{
-    self, Connectors, Feed, Places, Policy, Processor, Provider, SourceParts, Throttle, keyring,
+    self, Connectors, Feed, Places, Policy, Processor, Provider, SourceParts, Throttle, Webhooks,
+    keyring, webhook,
 };
 use crate::documents::chunk::Chunking;
 use crate::documents::{self, Extractor, Intake};
@@ -260,7 +261,9 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         supervisor.run("backup", move |stop| schedule.clone().run(stop));
     }
     let authenticator = Arc::new(Authenticator::new(&config.auth));
-    for keys in authenticator.published_keys() {
+    let push = config.webhooks.push_tokens.as_ref().map(PushVerifier::new).map(Arc::new);
+    let of_google = push.iter().flat_map(|push| push.published_keys()).cloned();
+    for keys in authenticator.published_keys().into_iter().chain(of_google) {
         let watch = KeyWatch::new(keys, &config.store.data_dir);
         let watch = watch.context("set up the client that reads the keys of issuers")?;
         watch.begin().await;
@@ -296,6 +299,14 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
             supervisor.run(Poller::job(provider), move |stop| poller.clone().run(stop));
         }
     }
+    let parts = webhook::Parts {
+        store: store.clone(),
+        metrics: metrics.clone(),
+        clock: clock.clone(),
+        push,
+    };
+    let webhooks = Webhooks::new(parts, config.webhooks.clone(), config.auth.jwt.is_some());
+    let webhooks = webhooks.context("set up the client that fetches certificates of SNS")?;
     let extractor = extractor(&config);
     let settings = &config.connectors;
     let places =
@@ -328,6 +339,7 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         connector_policy: Arc::new(Policy::new(&config.connectors, &config.fetch)),
         connectors,
         sources,
+        webhooks,
         feed,
         connector_workers,
         config,

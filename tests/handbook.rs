@@ -34,11 +34,16 @@ fn script(page: &str, addr: &str) -> String {
 
 /// Runs the examples of a page against a server of its own: what they printed, if curl is there.
 fn run(page: &str) -> Option<String> {
+    run_with(page, &[])
+}
+
+/// The same, on a server with these settings.
+fn run_with(page: &str, env: &[(&str, &str)]) -> Option<String> {
     if Command::new("curl").arg("--version").output().is_err() {
         println!("skipped: curl is not installed");
         return None;
     }
-    let server = Server::start(&[]);
+    let server = Server::start(env);
     let script = script(page, &server.addr().to_string());
     let ran = Command::new("bash").args(["-c", &script]).output().expect("run bash");
     let (said, failed) =
@@ -88,6 +93,26 @@ fn the_examples_of_the_page_on_how_documents_come_in_work() {
             r#""replayed":0"#,
             r#""cursor":null"#,
             r#""workers":{"connector":{"running":4,"busy":0}}"#,
+        ] {
+            assert!(said.contains(expected), "{expected} is not in: {said}");
+        }
+    }
+}
+
+#[test]
+fn the_examples_of_the_page_on_webhooks_work() {
+    let page = include_str!("../docs/webhooks.md");
+    let env = [
+        ("WEBHOOK_S3_TOKEN", "token-of-the-object-store"),
+        ("PUBSUB_VERIFY_SECRET", "secret-of-the-subscription"),
+        ("RUN_CONNECTOR_WORKER", "false"),
+    ];
+    if let Some(said) = run_with(page, &env) {
+        for expected in [
+            r#""redis":"connected""#,
+            r#""status":"queued""#,
+            r#""status":"duplicate""#,
+            "gs://handbook/manuals/pump 8.pdf",
         ] {
             assert!(said.contains(expected), "{expected} is not in: {said}");
         }

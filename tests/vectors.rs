@@ -50,6 +50,9 @@ areas![
     upload,
     connectors,
     rotation,
+    webhooks,
+    webhooks_open,
+    webhooks_gcs,
 ];
 
 /// The file of an area. A keyword cannot name a test, so that one has a line below its name.

@@ -72,7 +72,7 @@ impl Verifier {
         caller(&claims)
     }
 
-    fn claims(&self, token: &str) -> Result<Map<String, Value>, AuthError> {
+    pub(super) fn claims(&self, token: &str) -> Result<Map<String, Value>, AuthError> {
         if token.len() > TOKEN_MAX_BYTES {
             return Err(invalid("Token is too long"));
         }
@@ -157,7 +157,11 @@ impl Verifier {
             && !self.issuers.iter().any(|(_, keys)| keys.are_there())
     }
 
-    fn check_times(&self, claims: &Map<String, Value>, now: i64) -> Result<(), AuthError> {
+    pub(super) fn check_times(
+        &self,
+        claims: &Map<String, Value>,
+        now: i64,
+    ) -> Result<(), AuthError> {
         let leeway = self.leeway_seconds;
         let latest = now.saturating_add(leeway);
         if seconds(claims, "iat", "Issued At")?.is_some_and(|iat| iat > latest) {
@@ -193,7 +197,7 @@ impl Verifier {
         }
     }
 
-    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), AuthError> {
+    pub(super) fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), AuthError> {
         let named = match claims.get("aud") {
             None | Some(Value::Null) => return Err(missing("aud")),
             Some(Value::String(one)) => *one == self.audience,

@@ -114,7 +114,7 @@ pub enum KeySource {
 }
 
 impl KeySource {
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         match text.split_once("://") {
             None => Ok(Self::File(PathBuf::from(text))),
             Some(("https" | "http", rest)) if rest.contains('@') => {

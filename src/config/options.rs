@@ -16,6 +16,7 @@ mod remote;
 mod retrieval;
 mod serving;
 mod triggers;
+mod webhooks;
 
 pub use access::{AuthOptions, LimitOptions};
 pub use answers::{AskOptions, LlmOptions};
@@ -29,6 +30,7 @@ pub use remote::RemoteOptions;
 pub use retrieval::{EmbeddingOptions, SearchOptions};
 pub use serving::{BackgroundOptions, LogOptions, ServerOptions, StoreOptions};
 pub use triggers::TriggerOptions;
+pub use webhooks::WebhookOptions;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
@@ -77,6 +79,9 @@ pub struct Options {
     /// Triggers.
     #[command(flatten)]
     pub triggers: TriggerOptions,
+    /// Webhooks.
+    #[command(flatten)]
+    pub webhooks: WebhookOptions,
     /// Background parts.
     #[command(flatten)]
     pub background: BackgroundOptions,

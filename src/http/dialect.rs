@@ -31,6 +31,8 @@ pub enum Dialect {
     Detail,
     /// `{"detail": ..}` for what nobody expected too.
     Administration,
+    /// `{"detail": ..}` for everything.
+    Webhook,
     /// `{"error": {"message", "type", "param", "code"}}` as OpenAI's clients read it, which know
     /// 400 and not 422 for wrong fields.
     OpenAi,
@@ -57,6 +59,7 @@ impl Dialect {
         let mut response = match self {
             Self::Detail => detail(error, request),
             Self::Administration => administration(error, request),
+            Self::Webhook => webhook(error, request),
             Self::OpenAi => {
                 with_type(status, JSON, Body::from(json::to_vec(&open_ai(error, request))))
             }
@@ -114,6 +117,16 @@ fn administration(error: &ApiError, request: &RequestId) -> Response {
             body(error.kind.status(), text.as_ref().into(), &error.more)
         }
         _ => detail(error, request),
+    }
+}
+
+/// Nobody reads it but the log of whoever sends the messages.
+fn webhook(error: &ApiError, request: &RequestId) -> Response {
+    match error.kind {
+        ErrorKind::Unhandled => {
+            body(error.kind.status(), "Internal Server Error".into(), &error.more)
+        }
+        _ => body(error.kind.status(), sentence(error, request).into(), &error.more),
     }
 }
 

@@ -157,23 +157,23 @@ impl<G: Gate> Front<G> {
             _ => {}
         }
 
-        let most = self.settings.max_request_bytes;
+        let (most, too_large) = self.body_max(route);
         let declared = limits::declared_length(&parts.headers);
         if declared.is_some_and(|length| length > most as u64) {
             limits::discard(body, most).await;
-            return Err(limits::too_large());
+            return Err(too_large());
         }
         let caller = match caller.transpose() {
             Ok(caller) => caller,
             Err(error) => {
                 // A body of undeclared length may still be too large, which goes before.
                 let fits = declared.is_some() || limits::fits(body, most).await;
-                return Err(if fits { error } else { limits::too_large() });
+                return Err(if fits { error } else { too_large() });
             }
         };
         let body = match declared {
             Some(_) => body,
-            None => limits::read(body, most).await?.into(),
+            None => read(body, most, too_large).await?.into(),
         };
         if let Some(tenant) = &tenant {
             verdict = self.limit(route, tenant)?;
@@ -183,7 +183,7 @@ impl<G: Gate> Front<G> {
         if let Some(rates) = self.settings.rates.as_ref().filter(|_| !is_local(&parts)) {
             parts.extensions.insert(Quota::new(rates.clone(), who));
         }
-        let body = limits::read(body, most).await?;
+        let body = read(body, most, too_large).await?;
 
         parts.uri = with_path(&parts.uri, &asked);
         parts.extensions.insert(id.clone());
@@ -203,6 +203,15 @@ impl<G: Gate> Front<G> {
             Some(permit) => response.map(|body| holding(body, permit)),
             None => response,
         })
+    }
+
+    /// Largest body of a request to `route`, in bytes, and what a larger one is answered.
+    fn body_max(&self, route: &Route) -> (usize, fn() -> ApiError) {
+        let most = self.settings.max_request_bytes;
+        match route.group.and_then(Group::body_max) {
+            Some(own) if own <= most => (own, limits::webhook_too_large),
+            _ => (most, limits::too_large),
+        }
     }
 
     /// Counts a request to `route`, if routes like it are limited.
@@ -277,6 +286,18 @@ impl<G: Gate> Front<G> {
         }
         response
     }
+}
+
+/// The whole body, if it has at most `limit` bytes; `too_large` is the answer otherwise.
+async fn read(
+    body: Body,
+    limit: usize,
+    too_large: fn() -> ApiError,
+) -> Result<bytes::Bytes, ApiError> {
+    limits::read(body, limit).await.map_err(|error| match error.kind {
+        ErrorKind::TooLarge => too_large(),
+        _ => error,
+    })
 }
 
 /// Whether a request came over the admin socket.

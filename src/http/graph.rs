@@ -23,6 +23,7 @@ mod triggers;
 mod upkeep;
 mod upload;
 mod walks;
+mod webhooks;
 pub mod wire;
 
 use std::time::Duration;
@@ -135,6 +136,10 @@ pub fn router(app: App) -> Router {
         .route("/_admin/connectors/{provider}/test", post(connectors::try_out))
         .route("/_admin/connectors/{provider}/enable", post(connectors::enable))
         .route("/_admin/connectors/{provider}/disable", post(connectors::disable))
+        .route("/_webhooks/s3", post(webhooks::s3))
+        .route("/_webhooks/s3/health", get(webhooks::health))
+        .route("/_webhooks/gcs", post(webhooks::gcs))
+        .route("/_webhooks/gcs/health", get(webhooks::health))
         .route("/_admin/connectors/{provider}/ingest", post(connectors::ingest))
         .route("/_admin/connectors/{provider}/backfill", post(connectors::backfill))
         .route("/_admin/connectors/{provider}/queue-status", get(connectors::status))
@@ -175,12 +180,21 @@ impl Gate for Tokens {
     }
 
     fn limited(&self, path: &'static str, limit: RateLimited) {
-        self.app.metrics.http.rate_limited(path, limit);
+        self.app.metrics.http.rate_limited(limited_as(path), limit);
     }
 
     fn answered(&self, path: Option<&'static str>, status: StatusCode, _took: Duration) {
         if status.is_client_error() || status.is_server_error() {
             self.app.metrics.http.error(path, status.as_u16());
         }
+    }
+}
+
+/// What a limited route is called where limits are counted: alerts know webhooks by these names.
+fn limited_as(path: &'static str) -> &'static str {
+    match path {
+        "/_webhooks/s3" => "webhook_s3",
+        "/_webhooks/gcs" => "webhook_gcs",
+        path => path,
     }
 }

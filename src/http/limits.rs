@@ -23,6 +23,11 @@ pub fn too_large() -> ApiError {
     ApiError::new(ErrorKind::TooLarge, "Request too large")
 }
 
+/// 413 of a webhook.
+pub fn webhook_too_large() -> ApiError {
+    ApiError::new(ErrorKind::TooLarge, "Payload too large (max 1MB)")
+}
+
 /// The length a request declares.
 pub fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()

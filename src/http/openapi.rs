@@ -99,7 +99,9 @@ fn operation(route: &Route, dialect: Dialect) -> Value {
 /// 500, 503 or 507 besides, in the same words.
 fn responses(answer: &Answer, dialect: Dialect, errors: &[ErrorKind]) -> Value {
     let (error, faults) = match dialect {
-        Dialect::Detail | Dialect::Administration => ("Error", "ValidationError"),
+        Dialect::Detail | Dialect::Administration | Dialect::Webhook => {
+            ("Error", "ValidationError")
+        }
         Dialect::OpenAi => ("OpenAiError", "OpenAiError"),
         Dialect::JsonRpc => ("JsonRpcError", "JsonRpcError"),
     };

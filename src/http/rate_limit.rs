@@ -44,8 +44,23 @@ pub enum Group {
     AskStream,
     /// POST /admin/refresh.
     AdminRefresh,
+    /// POST /_webhooks/s3.
+    WebhookS3,
+    /// POST /_webhooks/gcs.
+    WebhookGcs,
     /// The remaining limited routes.
     Default,
+}
+
+impl Group {
+    /// Largest body of a request, in bytes, where it is less than that of others.
+    #[must_use]
+    pub const fn body_max(self) -> Option<usize> {
+        match self {
+            Self::WebhookS3 | Self::WebhookGcs => Some(1 << 20),
+            Self::Search | Self::Ask | Self::AskStream | Self::AdminRefresh | Self::Default => None,
+        }
+    }
 }
 
 /// The outcome of asking for one more request.
@@ -70,7 +85,9 @@ impl Verdict {
     /// The refusal of a request over the rate.
     pub fn refusal(&self, unix_now: u64) -> ApiError {
         let detail = match self.group {
-            Group::Default | Group::Search => "Rate limit exceeded",
+            Group::Default | Group::Search | Group::WebhookS3 | Group::WebhookGcs => {
+                "Rate limit exceeded"
+            }
             Group::Ask | Group::AskStream | Group::AdminRefresh => {
                 "Rate limit exceeded. Please retry after the specified interval."
             }
@@ -129,6 +146,8 @@ impl RateLimiter {
             Group::Ask => self.rates.ask,
             Group::AskStream => self.rates.ask_stream,
             Group::AdminRefresh => self.rates.admin_refresh,
+            Group::WebhookS3 => self.rates.webhook_s3,
+            Group::WebhookGcs => self.rates.webhook_gcs,
             Group::Default => self.rates.default,
         }
     }
@@ -174,7 +193,11 @@ impl RateLimiter {
         let cap = match group {
             Group::Ask => self.rates.concurrency_ask,
             Group::AskStream => self.rates.concurrency_ask_stream,
-            Group::Search | Group::AdminRefresh | Group::Default => usize::MAX,
+            Group::Search
+            | Group::AdminRefresh
+            | Group::WebhookS3
+            | Group::WebhookGcs
+            | Group::Default => usize::MAX,
         };
         let key = (group, Box::from(who));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

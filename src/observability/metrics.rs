@@ -21,10 +21,12 @@ mod process;
 mod refresh;
 mod register;
 mod samples;
+mod seals;
 mod search;
 mod store;
 mod triggers;
 mod upstream;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -53,6 +55,7 @@ pub use search::SearchMetrics;
 pub use store::StoreMetrics;
 pub use triggers::{TriggerMetrics, TriggerMode};
 pub use upstream::UpstreamMetrics;
+pub use webhooks::{PushVerified, SnsVerified, WebhookMetrics};
 
 /// Everything that is counted and measured.
 pub struct Metrics {
@@ -76,6 +79,8 @@ pub struct Metrics {
     pub connectors: ConnectorMetrics,
     /// Looks at the sources of connectors.
     pub polling: PollingMetrics,
+    /// Webhooks.
+    pub webhooks: WebhookMetrics,
     /// What connectors bring in.
     pub ingest: IngestMetrics,
     /// Backups.
@@ -114,6 +119,7 @@ impl Metrics {
         let care = CareMetrics::new(&mut register)?;
         let connectors = ConnectorMetrics::new(&mut register)?;
         let polling = PollingMetrics::new(&mut register)?;
+        let webhooks = WebhookMetrics::new(&mut register)?;
         let ingest = IngestMetrics::new(&mut register)?;
         let backup = BackupMetrics::new(&mut register)?;
         let generation = GenerationMetrics::new(&mut register)?;
@@ -131,6 +137,7 @@ impl Metrics {
             care,
             connectors,
             polling,
+            webhooks,
             ingest,
             backup,
             llm: LlmMetrics::default(),

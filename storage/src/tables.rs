@@ -7,6 +7,7 @@ pub mod embedding;
 pub mod graph;
 pub mod models;
 pub mod search;
+pub mod webhooks;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,7 @@ const AREAS: &[&[TableInfo]] = &[
     models::TABLES,
     search::TABLES,
     connectors::TABLES,
+    webhooks::TABLES,
     auth::TABLES,
     blobs::TABLES,
     changes::TABLES,

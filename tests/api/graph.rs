@@ -24,6 +24,7 @@ mod survey;
 mod tenants;
 mod triggers;
 mod upload;
+mod webhooks;
 
 use serde_json::{Value, json};
 

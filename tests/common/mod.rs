@@ -7,6 +7,8 @@ pub(crate) mod json;
 pub(crate) mod models;
 pub(crate) mod page;
 pub(crate) mod server;
+pub(crate) mod sns;
+pub(crate) mod sns_host;
 pub(crate) mod token;
 
 pub(crate) use form::Form;

@@ -12,6 +12,7 @@ pub fn dialect(path: &str) -> Dialect {
         "/mcp" => Dialect::JsonRpc,
         path if path.starts_with("/v1/") => Dialect::OpenAi,
         path if path.starts_with("/_admin/connectors") => Dialect::Administration,
+        path if path.starts_with("/_webhooks/") => Dialect::Webhook,
         _ => Dialect::Detail,
     }
 }
@@ -51,6 +52,29 @@ const fn open(path: &'static str, summary: &'static str, answer: Answer) -> Rout
         answer,
         also: &[],
     }
+}
+
+/// A route for messages of a source, which show themselves who sent them.
+const fn webhook(
+    path: &'static str,
+    summary: &'static str,
+    group: Group,
+    body: &'static str,
+) -> Route {
+    Route {
+        method: Verb::Post,
+        tag: "Webhooks",
+        group: Some(group),
+        body: Some(body),
+        also: &[ErrorKind::Forbidden, ErrorKind::Unavailable],
+        ..open(path, summary, Answer::Json("WebhookAnswer"))
+    }
+}
+
+/// A route that says whether messages of a source are taken.
+const fn webhook_health(path: &'static str) -> Route {
+    let answer = Answer::Json("WebhookHealth");
+    Route { tag: "Webhooks", ..open(path, "Say whether messages are taken", answer) }
 }
 
 /// A route over a tenant's data.
@@ -755,6 +779,128 @@ pub static ROUTES: &[Route] = &[
             "/_admin/connectors/{provider}/disable",
             "Let a connector run no more",
             "ConnectorChanged",
+        )
+    },
+    webhook("/_webhooks/s3", "Take a message of SNS about S3", Group::WebhookS3, "SnsMessage"),
+    webhook_health("/_webhooks/s3/health"),
+    Route {
+        query: &[
+            optional("token", "string", "The secret, for push endpoints that cannot send headers"),
+            optional("topic", "string", "The topic, projects/<project>/topics/<topic>"),
+        ],
+        ..webhook(
+            "/_webhooks/gcs",
+            "Take a message of Pub/Sub about Google Cloud Storage",
+            Group::WebhookGcs,
+            "PubSubPush",
+        )
+    },
+    webhook_health("/_webhooks/gcs/health"),
+    Route {
+        access: Some(Access::Operate),
+        body: Some("IngestRequest"),
+        also: &[ErrorKind::BadRequest, ErrorKind::UnsupportedMediaType, ErrorKind::BadGateway],
+        ..connector(
+            Verb::Post,
+            "/_admin/connectors/{provider}/ingest",
+            "Queue what a connector's source holds; a dry run unless told otherwise",
+            "Ingested",
+        )
+    },
+    Route {
+        body: Some("BackfillRequest"),
+        also: &[ErrorKind::BadRequest, ErrorKind::UnsupportedMediaType, ErrorKind::BadGateway],
+        ..connector(
+            Verb::Post,
+            "/_admin/connectors/{provider}/backfill",
+            "Queue what a connector's source has held for long",
+            "Backfilled",
+        )
+    },
+    Route {
+        query: &[OWNER],
+        ..connector(
+            Verb::Get,
+            "/_admin/connectors/{provider}/queue-status",
+            "Count the changes that wait",
+            "ConnectorQueueStatus",
+        )
+    },
+    Route {
+        access: Some(Access::Operate),
+        query: &[
+            NAMED,
+            optional("from", "string", "`oldest` or `newest` first; default oldest"),
+            optional("limit", "integer", "At most 1000; default 100"),
+        ],
+        also: &[ErrorKind::BadRequest],
+        ..connector(
+            Verb::Get,
+            "/_admin/connectors/{provider}/queue",
+            "Look at the changes that wait",
+            "ConnectorQueueItems",
+        )
+    },
+    Route {
+        access: Some(Access::Operate),
+        query: &[
+            NAMED,
+            OLDER_THAN,
+            optional("keep", "integer", "But not the newest so many"),
+            optional("all", "boolean", "Everything that waits; goes with none of the others"),
+        ],
+        also: &[ErrorKind::BadRequest],
+        ..connector(
+            Verb::Delete,
+            "/_admin/connectors/{provider}/queue",
+            "Throw away changes that wait",
+            "QueuePurged",
+        )
+    },
+    Route {
+        query: &[OWNER],
+        ..connector(
+            Verb::Get,
+            "/_admin/connectors/{provider}/cursor",
+            "Show how far the polling of a source has come",
+            "ConnectorCursor",
+        )
+    },
+    Route {
+        access: Some(Access::Operate),
+        query: &[
+            REASON,
+            optional("from", "string", "`oldest` or `newest` first; default newest"),
+            optional("limit", "integer", "At most 1000; default 100"),
+        ],
+        also: &[ErrorKind::BadRequest],
+        ..connector(
+            Verb::Get,
+            "/_admin/connectors/dlq/inspect/{provider}/{tenant}",
+            "List the changes that were given up",
+            "ConnectorLetters",
+        )
+    },
+    Route {
+        access: Some(Access::Operate),
+        body: Some("LettersRequest"),
+        also: &[ErrorKind::BadRequest, ErrorKind::UnsupportedMediaType],
+        ..connector(
+            Verb::Post,
+            "/_admin/connectors/dlq/replay/{provider}/{tenant}",
+            "Try again the changes that were given up",
+            "QueueReplayed",
+        )
+    },
+    Route {
+        access: Some(Access::Operate),
+        body: Some("LettersRequest"),
+        also: &[ErrorKind::BadRequest, ErrorKind::UnsupportedMediaType],
+        ..connector(
+            Verb::Post,
+            "/_admin/connectors/dlq/clear/{provider}/{tenant}",
+            "Forget the changes that were given up",
+            "QueuePurged",
         )
     },
     Route {

@@ -41,6 +41,9 @@ impl HttpMetrics {
         for violation in Violation::ALL {
             violations.with_label_values(&[violation.as_str()]);
         }
+        for endpoint in ["webhook_s3", "webhook_gcs"] {
+            rate_limited.with_label_values(&[endpoint, "rate_limit"]);
+        }
         Ok(Self { errors, violations, rate_limited })
     }
 
@@ -63,7 +66,7 @@ impl HttpMetrics {
         self.violations.with_label_values(&[violation.as_str()]).inc();
     }
 
-    /// A request met a limit; `endpoint` is the route template.
+    /// A request met a limit; `endpoint` is the route template, or the name of a webhook.
     pub fn rate_limited(&self, endpoint: &str, limit: RateLimited) {
         let reason = match limit {
             RateLimited::Rate => "rate_limit",

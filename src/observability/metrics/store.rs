@@ -11,6 +11,7 @@ use activekg_storage::{ReadTx, Readable as _, Scan, StorageError, Store, StoreSt
 use prometheus::proto::MetricFamily;
 
 use super::family::{Sample, counters, gauges, histogram};
+use super::seals;
 use crate::connectors::Provider;
 use crate::connectors::queue::provider_of;
 
@@ -37,6 +38,7 @@ impl StoreMetrics {
         let rest = store.read().and_then(|tx| {
             let mut families = self.log(&tx, store.last_seq().get())?;
             families.extend(self.queues(&tx)?);
+            families.push(seals::collect(&tx)?);
             families.extend(self.connectors(&tx)?);
             Ok(families)
         });

@@ -10,7 +10,7 @@ use crate::common::{Options, Request, Server};
 const BODY_MAX: usize = 2000;
 
 /// Routes whose bodies and errors follow another description than ours.
-const FOREIGN: [&str; 2] = ["/v1/", "/mcp"];
+const FOREIGN: [&str; 3] = ["/v1/", "/mcp", "/_webhooks/"];
 
 struct Described {
     path: String,

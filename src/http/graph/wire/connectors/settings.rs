@@ -122,10 +122,10 @@ fn topic(at: At<'_>) -> Checked<Value> {
     if is_topic(&text) {
         return Ok(text.into());
     }
-    at.value_error("a topic is projects/<project>/topics/<topic>, or the ARN of an SNS topic")
+    at.value_error("a topic is projects/<project>/topics/<topic>, or the ARN of an SNS topic; a subscription is projects/<project>/subscriptions/<subscription>")
 }
 
-/// Whether this names a topic of Pub/Sub or of SNS.
+/// Whether this names a topic of Pub/Sub or of SNS, or a subscription of the former.
 fn is_topic(text: &str) -> bool {
     let names = |parts: &[&str]| {
         let is_name = |part: &&str| {
@@ -137,7 +137,7 @@ fn is_topic(text: &str) -> bool {
     let slashes: Vec<&str> = text.split('/').collect();
     let colons: Vec<&str> = text.split(':').collect();
     match (&slashes[..], &colons[..]) {
-        (["projects", project, "topics", topic], _) => names(&[project, topic]),
+        (["projects", project, "topics" | "subscriptions", topic], _) => names(&[project, topic]),
         (_, ["arn", partition, "sns", region, account, topic]) => {
             names(&[partition, region, account, topic])
         }

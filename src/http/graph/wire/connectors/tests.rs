@@ -100,6 +100,7 @@ fn topics_are_of_pubsub_or_sns() {
     };
     for good in [
         "projects/p-1/topics/t",
+        "projects/p-1/subscriptions/s",
         "arn:aws:sns:eu-west-1:000000000000:t",
         "arn:aws-cn:sns:cn-north-1:1:t",
     ] {
