@@ -153,5 +153,6 @@ fn settings() -> Settings {
         extraction_version: "1.0.0".to_owned(),
         windows: Windows::First,
         delivers: false,
+        retention: std::time::Duration::from_secs(30 * 24 * 3600),
     }
 }

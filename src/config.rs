@@ -16,6 +16,7 @@ mod limits;
 mod local_llm;
 mod observability;
 pub mod options;
+mod purge;
 mod read;
 mod search;
 mod secret;
@@ -40,6 +41,7 @@ pub use limits::{Bucket, Cors, Limits, RateLimits};
 pub use local_llm::LocalLlm;
 pub use observability::{LogLevel, Observability};
 pub use options::Options;
+pub use purge::{BATCH_MAX, Purge};
 pub use search::{Distance, Hnsw, IvfFlat, Search};
 pub use secret::Secret;
 pub use server::Server;
@@ -94,6 +96,8 @@ pub struct Config {
     pub keys: Keys,
     /// Connectors.
     pub connectors: Connectors,
+    /// Purging what was deleted.
+    pub purge: Purge,
     /// Sizes and rates.
     pub limits: Limits,
     /// Browsers of other origins.
@@ -139,6 +143,7 @@ impl Config {
             auth: Auth::new(&options.auth, &options.server, &mut notices)?,
             keys: Keys::new(&options.keys, &mut notices)?,
             connectors: Connectors::new(&options.connectors)?,
+            purge: Purge::new(&options.purge)?,
             server: Server::new(&options.server, &mut notices)?,
             backup: Backup::new(&options.backup, &store.data_dir)?,
             store,

@@ -26,6 +26,7 @@ mod list;
 mod listeners;
 mod node;
 mod pattern;
+mod purge;
 mod read;
 mod refresh;
 mod requeue;
@@ -44,6 +45,7 @@ mod view;
 mod walk;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use activekg_storage::ids::NodeId;
 use activekg_storage::time::Clock;
@@ -57,6 +59,7 @@ pub(crate) use counts::listed;
 pub use counts::{WrongCounter, recount, wrong_counters};
 pub use coverage::{Coverage, CoverageWalk};
 pub use create::{Created, NewNode, NodeOutcome};
+pub use delete::Erased;
 pub use delivery::{Delivery, QUEUE as DELIVERY_QUEUE, delivery_item};
 pub use document::{DocumentChange, NewChunk, NewDocument, Taken};
 pub use edge::NewEdge;
@@ -70,6 +73,9 @@ pub use lineage::{Ancestor, MAX_DEPTH};
 pub use list::{ListedNode, Listing, NodeFilter, Page};
 pub use node::{DELETED_CLASS, Node, Object, Trigger};
 pub use pattern::{MadeVector, NewPattern, PATTERNS_MAX, Pattern, StalePattern};
+pub use purge::{
+    GENESIS, PurgeCount, PurgeRun, PurgeStep, RECEIPTS_MAX, Receipt, Retained, digest,
+};
 pub use refresh::DueNodes;
 pub use requeue::{REQUEUE_MAX, Requeue, Requeued};
 pub use sample::SampledQuery;
@@ -104,6 +110,8 @@ pub struct Settings {
     pub windows: Windows,
     /// Whether another program is told of triggers that fire.
     pub delivers: bool,
+    /// How long soft-deleted nodes are kept that do not say it themselves.
+    pub retention: Duration,
 }
 
 /// The graph in the store.

@@ -490,6 +490,7 @@ fn graph_settings(config: &Config) -> crate::graph::Settings {
         extraction_version: embedding.extraction_version.clone(),
         windows: embedding.windows,
         delivers: config.triggers.webhook.is_some(),
+        retention: config.purge.retention,
     }
 }
 

@@ -12,6 +12,7 @@ mod documents;
 mod fetch;
 mod keys;
 mod model;
+mod purge;
 mod remote;
 mod retrieval;
 mod serving;
@@ -25,6 +26,7 @@ pub use documents::DocumentOptions;
 pub use fetch::FetchOptions;
 pub use keys::{KeyOptions, NumberedKey};
 pub use model::ModelOptions;
+pub use purge::PurgeOptions;
 pub use remote::RemoteOptions;
 pub use retrieval::{EmbeddingOptions, SearchOptions};
 pub use serving::{BackgroundOptions, LogOptions, ServerOptions, StoreOptions};
@@ -53,6 +55,9 @@ pub struct Options {
     /// Connectors.
     #[command(flatten)]
     pub connectors: ConnectorOptions,
+    /// Purging what was deleted.
+    #[command(flatten)]
+    pub purge: PurgeOptions,
     /// Sizes, rates, browsers.
     #[command(flatten)]
     pub limits: LimitOptions,

@@ -134,7 +134,7 @@ impl Graph {
             loaded: None,
         };
         if node.is_deleted() {
-            super::delete::stamp(&mut node, now);
+            super::delete::stamp(&mut node, now, self.settings.retention);
         }
         node
     }

@@ -46,6 +46,7 @@ pub(super) fn settings() -> Settings {
         extraction_version: "1.0.0".to_owned(),
         windows: Windows::First,
         delivers: false,
+        retention: Duration::from_secs(30 * 24 * 3600),
     }
 }
 

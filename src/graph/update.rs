@@ -73,7 +73,7 @@ impl Graph {
                     node.text_revision += 1;
                 }
                 if node.is_deleted() {
-                    delete::stamp(&mut node, now);
+                    delete::stamp(&mut node, now, settings.retention);
                     queue::remove_by_key(tx, &QUEUE, &tenant, &id.to_string())?;
                 }
                 let job = if reembed {

@@ -38,6 +38,7 @@ fn bench() -> Bench {
         extraction_version: "1.0.0".to_owned(),
         windows: Windows::First,
         delivers: false,
+        retention: std::time::Duration::from_secs(30 * 24 * 3600),
     };
     let shown: Arc<dyn Clock> = Arc::new(clock.clone());
     let graph = Graph::new(store.clone(), settings, shown.clone(), space);

@@ -6,6 +6,7 @@ pub mod connectors;
 pub mod embedding;
 pub mod graph;
 pub mod models;
+pub mod purge;
 pub mod search;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ const AREAS: &[&[TableInfo]] = &[
     open::TABLES,
     migrate::TABLES,
     graph::TABLES,
+    purge::TABLES,
     embedding::TABLES,
     models::TABLES,
     search::TABLES,
