@@ -5,11 +5,13 @@
 //! which shows everything but them.
 
 mod bus;
+pub mod change;
 mod config_cache;
 mod config_store;
 pub mod keyring;
 mod policy;
 mod provider;
+pub mod queue;
 mod rotate;
 mod settings;
 #[cfg(test)]
@@ -28,6 +30,7 @@ use crate::config;
 use crate::observability::metrics::Metrics;
 
 pub use bus::{Operation, SubscriberHealth};
+pub use change::{Action, Change, Origin};
 pub use config_store::{Listed, Stored};
 pub use policy::{Policy, Refused};
 pub use provider::{Field, IfUnset, Kind, LIST_MAX, Provider, SECRET_MAX, TEXT_MAX};

@@ -19,6 +19,7 @@ use activekg_storage::time::{Clock, UnixMicros};
 use activekg_storage::{ReadTx, StorageError, Store, WriteTx};
 use serde_json::Value;
 
+use crate::connectors::{change, queue as changes};
 use crate::graph;
 
 pub use act::{Purged, Replayed};
@@ -57,6 +58,12 @@ pub static ALL: &[Managed] = &[
     Managed::new(graph::QUEUE, graph::job_item, graph::jobs_purged, graph::jobs_replayed),
     Managed::new(graph::TRIGGER_QUEUE, graph::check_item, nothing, nothing),
     Managed::new(graph::DELIVERY_QUEUE, graph::delivery_item, nothing, nothing),
+    Managed::new(changes::S3, change::shown, nothing, nothing),
+    Managed::new(changes::GCS, change::shown, nothing, nothing),
+    Managed::new(changes::DRIVE, change::shown, nothing, nothing),
+    Managed::new(changes::AZURE, change::shown, nothing, nothing),
+    Managed::new(changes::LOCAL, change::shown, nothing, nothing),
+    Managed::new(changes::HTTP, change::shown, nothing, nothing),
 ];
 
 impl Managed {
