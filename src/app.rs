@@ -11,7 +11,7 @@ use crate::ask::Ask;
 use crate::auth::Authenticator;
 use crate::backup::Backups;
 use crate::config::Config;
-use crate::connectors::{Connectors, Policy};
+use crate::connectors::{Connectors, Policy, Purger};
 use crate::documents::Intake;
 use crate::embedding::Embedder;
 use crate::graph::Graph;
@@ -49,6 +49,8 @@ pub struct App {
     pub connectors: Connectors,
     /// What connectors may lead to.
     pub connector_policy: Arc<Policy>,
+    /// Purges of what was deleted.
+    pub purger: Purger,
     /// Backups of the store.
     pub backups: Backups,
     /// The queues, for those who look after them.

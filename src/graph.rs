@@ -4,6 +4,7 @@
 //! causes, so the three can never disagree. Every function over tenant data takes the tenant or
 //! the [`View`] of the caller, and the store's keys begin with it.
 
+mod ages;
 mod anomalies;
 mod change;
 mod cosine;
@@ -17,6 +18,7 @@ mod due;
 mod edge;
 mod embedded;
 mod event;
+mod extraction;
 mod fill;
 mod fire;
 mod history;
@@ -53,6 +55,7 @@ use activekg_storage::{StorageError, Store};
 
 use crate::embedding::Windows;
 
+pub use ages::{Came, Kept};
 pub use anomalies::{DriftSpike, SchedulerLag, TriggerStorm};
 pub use change::ChangeError;
 pub(crate) use counts::listed;
@@ -74,7 +77,7 @@ pub use list::{ListedNode, Listing, NodeFilter, Page};
 pub use node::{DELETED_CLASS, Node, Object, Trigger};
 pub use pattern::{MadeVector, NewPattern, PATTERNS_MAX, Pattern, StalePattern};
 pub use purge::{
-    GENESIS, PurgeCount, PurgeRun, PurgeStep, RECEIPTS_MAX, Receipt, Retained, digest,
+    Forget, GENESIS, PurgeCount, PurgeRun, PurgeStep, RECEIPTS_MAX, Receipt, Retained, digest,
 };
 pub use refresh::DueNodes;
 pub use requeue::{REQUEUE_MAX, Requeue, Requeued};

@@ -6,6 +6,7 @@
 mod coverage;
 mod embedding;
 mod jwks;
+mod purge;
 mod refresh;
 mod scrub;
 mod settlements;
@@ -27,6 +28,7 @@ use tracing::error;
 pub use coverage::CoverageGauges;
 pub use embedding::EmbeddingWorker;
 pub use jwks::KeyWatch;
+pub use purge::PurgeSchedule;
 pub use refresh::{Scheduler, queue_due};
 pub use scrub::Scrubber;
 pub use settlements::{Settled, Settlements};

@@ -16,17 +16,18 @@ use activekg_storage::ids::{NodeId, TenantId};
 use activekg_storage::tables::graph::{EDGES, EDGES_IN, NODES, NodeRecord, VERSIONS, tenants};
 use activekg_storage::tables::purge::{DELETIONS, NEVER, RUNS, RunRecord};
 use activekg_storage::time::UnixMicros;
-use activekg_storage::{ReadTx, Readable, Scan, StorageError};
+use activekg_storage::{ReadTx, Readable, Scan, StorageError, WriteTx};
 
 use super::{Erased, Error, Graph, read};
 use cascade::Cascade;
 pub(super) use places::moved;
-use places::{chunks_of, is_due, parent_of};
+use places::{chunks_of, is_due};
+pub(super) use places::{deleted_at, parent_of};
 pub use receipt::{GENESIS, RECEIPTS_MAX, Receipt, digest};
 pub use retention::Retained;
 
 /// One purge, as its receipts and events name it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PurgeRun {
     /// Tells its receipts from those of others.
     pub id: String,
@@ -37,7 +38,13 @@ pub struct PurgeRun {
     /// Most nodes of one transaction, at least 1. A document's last chunk and the document go
     /// together even if that makes one more.
     pub batch_size: usize,
+    /// Forgets what else waits for a document of an external id and is older than its deletion; how
+    /// much that was.
+    pub forget: Forget,
 }
+
+/// See [`PurgeRun::forget`].
+pub type Forget = fn(&mut WriteTx<'_>, &TenantId, &str, UnixMicros) -> Result<u64, StorageError>;
 
 /// What one transaction of a purge removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -166,14 +173,18 @@ struct Counting<'a> {
 impl Counting<'_> {
     /// Looks at the deleted nodes whose grace is over at `now`, or at `all` of them.
     fn count(&self, now: UnixMicros, all: bool) -> Result<PurgeCount, Error> {
-        let mut count =
-            PurgeCount { without_grace: without_grace(self.tx, self.tenant)?, ..Default::default() };
+        let mut count = PurgeCount {
+            without_grace: without_grace(self.tx, self.tenant)?,
+            ..Default::default()
+        };
         for row in self.tx.scan(&DELETIONS, Scan::prefix(&(self.tenant.clone(),)))? {
             let ((_, until, id), ()) = row?;
             if !all && until >= now {
                 break;
             }
-            let Some(record) = self.record(id)?.filter(|record| (self.due)(record)) else { continue };
+            let Some(record) = self.record(id)?.filter(|record| (self.due)(record)) else {
+                continue;
+            };
             self.add(&mut count, id, &record)?;
             for chunk in chunks_of(self.tx, self.tenant, &record)? {
                 let chunk = chunk?;

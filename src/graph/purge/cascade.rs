@@ -6,7 +6,7 @@ use activekg_storage::tables::purge::DELETIONS;
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{Readable, Scan, WriteTx};
 
-use super::places::{chunks_of, is_due, parent_of};
+use super::places::{chunks_of, deleted_at, is_due, parent_of};
 use super::{PurgeRun, PurgeStep, receipt};
 use crate::graph::node::Object;
 use crate::graph::{Erased, Error, delete, event};
@@ -38,11 +38,7 @@ struct NextChunk {
 }
 
 impl<'a, 't> Cascade<'a, 't> {
-    pub(super) fn new(
-        tx: &'a mut WriteTx<'t>,
-        tenant: &'a TenantId,
-        run: &'a PurgeRun,
-    ) -> Self {
+    pub(super) fn new(tx: &'a mut WriteTx<'t>, tenant: &'a TenantId, run: &'a PurgeRun) -> Self {
         let erased = Erased::default();
         Self { tx, tenant, run, parents: Vec::new(), chunks: Vec::new(), erased }
     }
@@ -129,6 +125,9 @@ impl<'a, 't> Cascade<'a, 't> {
     fn remove(&mut self, id: NodeId, record: &NodeRecord, at: UnixMicros) -> Result<(), Error> {
         let erased = delete::erase(self.tx, &(self.tenant.clone(), id), record, at)?;
         self.erased.add(erased);
+        if let (Some(name), Some(deleted_at)) = (&record.external_id, deleted_at(record)) {
+            self.erased.jobs += (self.run.forget)(self.tx, self.tenant, name, deleted_at)?;
+        }
         match parent_of(record) {
             Some(_) => self.chunks.push(id),
             None => self.parents.push(Parent { id, external_id: record.external_id.clone() }),

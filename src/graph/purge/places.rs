@@ -9,7 +9,6 @@ use activekg_storage::{Readable, Scan, StorageError, WriteTx};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::graph::delete::GRACE_UNTIL;
 use crate::graph::slots::Key;
 use crate::timestamp;
 
@@ -21,6 +20,7 @@ const NAME_MAX: usize = 32 << 10;
 #[serde(default)]
 struct Marks {
     parent_id: Value,
+    deleted_at: Value,
     deletion_grace_until: Value,
 }
 
@@ -29,7 +29,7 @@ fn marks(record: &NodeRecord) -> Marks {
 }
 
 /// The document that a node says it is a chunk of.
-pub(super) fn parent_of(record: &NodeRecord) -> Option<String> {
+pub(in crate::graph) fn parent_of(record: &NodeRecord) -> Option<String> {
     // Most nodes are none, and names are written without escapes.
     if !record.props.as_str().contains("\"parent_id\"") {
         return None;
@@ -45,12 +45,16 @@ pub(super) fn until(record: &NodeRecord) -> Option<UnixMicros> {
     if !record.deleted {
         return None;
     }
-    debug_assert_eq!(GRACE_UNTIL, "deletion_grace_until", "the field of the marks");
     let text = match marks(record).deletion_grace_until {
         Value::String(text) => text,
         _ => return Some(NEVER),
     };
     Some(timestamp::parse(&text).map_or(NEVER, UnixMicros))
+}
+
+/// When a node was deleted, if that can be told.
+pub(in crate::graph) fn deleted_at(record: &NodeRecord) -> Option<UnixMicros> {
+    marks(record).deleted_at.as_str().and_then(timestamp::parse).map(UnixMicros)
 }
 
 /// Whether a node may be purged.

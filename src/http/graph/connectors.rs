@@ -2,6 +2,7 @@
 
 mod body;
 mod keys;
+mod purge;
 
 use activekg_storage::ids::TenantId;
 use axum::extract::{Path, State};
@@ -25,6 +26,7 @@ use crate::timestamp::iso;
 use body::{AnyBody, NewConnector};
 
 pub(super) use keys::{rotate, status as key_status};
+pub(super) use purge::{purge, receipts};
 
 /// What the caller reads when the store fails.
 const NOT_SAVED: &str = "Failed to save connector config";
