@@ -11,10 +11,11 @@ use crate::ask::Ask;
 use crate::auth::Authenticator;
 use crate::backup::Backups;
 use crate::config::Config;
-use crate::connectors::{Connectors, Policy, Purger};
+use crate::connectors::{Connectors, Feed, Policy, Purger};
 use crate::documents::Intake;
 use crate::embedding::Embedder;
 use crate::graph::Graph;
+use crate::jobs::WorkerCounts;
 use crate::models::ModelChanges;
 use crate::observability::metrics::Metrics;
 use crate::queues::Queues;
@@ -47,6 +48,10 @@ pub struct App {
     pub authenticator: Arc<Authenticator>,
     /// Connectors.
     pub connectors: Connectors,
+    /// What they bring in when they are told to.
+    pub feed: Feed,
+    /// How many workers bring it in.
+    pub connector_workers: Arc<WorkerCounts>,
     /// What connectors may lead to.
     pub connector_policy: Arc<Policy>,
     /// Purges of what was deleted.

@@ -31,7 +31,7 @@ use std::time::Duration;
 pub use answers::{Ask, FastRoute, Llm, LlmService, RemoteLlm, Route};
 pub use auth::{Auth, AuthzMode, Issuer, Jwt, JwtAlgorithm, JwtKey, KeySource};
 pub use backup::{Backup, Place};
-pub use connectors::Connectors;
+pub use connectors::{ConnectorWorker, Connectors};
 pub use documents::Documents;
 pub use embedding::{
     Cpu, Embedding, EmbeddingProtocol, EmbeddingSource, ModelChoice, Precision, RemoteEmbedding,
@@ -153,12 +153,13 @@ impl Config {
             notices.push(text.to_owned());
         }
         let auth = Auth::new(&options.auth, &options.server, &mut notices)?;
+        let connectors = Connectors::new(&options.connectors)?;
         let resp = Resp::new(&options.resp, auth.jwt.is_some())?;
         let config = Self {
             auth,
             keys: Keys::new(&options.keys, &mut notices)?,
-            connectors: Connectors::new(&options.connectors)?,
-            purge: Purge::new(&options.purge)?,
+            purge: Purge::new(&options.purge, connectors.retention)?,
+            connectors,
             resp,
             server: Server::new(&options.server, &mut notices)?,
             backup: Backup::new(&options.backup, &store.data_dir)?,

@@ -8,16 +8,21 @@ mod bus;
 pub mod change;
 mod config_cache;
 mod config_store;
+mod feed;
 mod hearsay;
 pub mod keyring;
+mod opened;
 mod policy;
+mod process;
 mod provider;
 mod purge;
 pub mod queue;
 mod rotate;
 mod settings;
+pub mod source;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 use std::sync::Arc;
 
@@ -34,11 +39,16 @@ use crate::observability::metrics::Metrics;
 pub use bus::{Operation, SubscriberHealth};
 pub use change::{Action, Change, Origin};
 pub use config_store::{Listed, Stored};
+pub use feed::{Asked, Fed, Feed, FeedError, Objects, Read};
+pub use opened::{NoPlace, Places};
 pub use policy::{Policy, Refused};
+pub use process::{Effect, Failure, Place, Processor, document_name};
 pub use provider::{Field, IfUnset, Kind, LIST_MAX, Provider, SECRET_MAX, TEXT_MAX};
 pub use purge::{PurgeError, PurgeReport, PurgeRequest, Purger};
 pub use rotate::Rotated;
 pub use settings::{Connector, REDACTED, redact};
+pub use source::{Fault, FaultClass, Found, Page, Source, SourceParts};
+pub use throttle::{Said, Throttle};
 
 use bus::{Bus, Changed};
 use config_cache::ConfigCache;
@@ -102,6 +112,9 @@ impl Inner {
     /// Lets everybody know of a change that was committed.
     fn changed(&self, tenant: &TenantId, provider: Provider, operation: Operation) {
         self.cache.evict(tenant, provider);
+        if operation == Operation::Upsert {
+            self.metrics.ingest.begin(tenant, provider);
+        }
         let metrics = &self.metrics.connectors;
         metrics.invalidated(operation);
         let told = self.bus.publish(Changed { tenant: tenant.clone(), provider, operation });

@@ -127,6 +127,24 @@ impl NoText {
     }
 }
 
+impl Extractor {
+    /// The text of a file that is called `name` and is said to be a `content_type`; not blank.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub async fn read(
+        &self,
+        name: &str,
+        content_type: Option<&str>,
+        bytes: bytes::Bytes,
+    ) -> Result<String, NoText> {
+        let kind = Kind::of(content_type, name, &bytes);
+        let charset = content_type.and_then(kind::charset).map(str::to_owned);
+        self.text(kind, charset, bytes).await
+    }
+}
+
 /// What a reader of a web page sees, its title first. Blocks for as long as the page is long, and no
 /// parser runs that could do anything else; so it needs no process of its own.
 ///

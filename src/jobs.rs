@@ -3,6 +3,7 @@
 //! A worker is a task that runs until it is told to stop. If it panics it is counted, logged and
 //! started again after a pause; the process goes on.
 
+mod connector;
 mod coverage;
 mod embedding;
 mod jwks;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
+pub use connector::{ConnectorWorker, WorkerCounts};
 pub use coverage::CoverageGauges;
 pub use embedding::EmbeddingWorker;
 pub use jwks::KeyWatch;

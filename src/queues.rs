@@ -72,13 +72,17 @@ impl Managed {
     }
 }
 
-/// The queue of this name.
+/// The queue of this name; those of connectors go by the name of their provider as well.
 ///
 /// # Errors
 ///
 /// [`Error::NotFound`].
 pub fn find(name: &str) -> Result<&'static Managed, Error> {
-    ALL.iter().find(|queue| queue.def.name == name).ok_or(Error::NotFound)
+    let provider = |queue: &Managed| changes::provider_of(queue.def.name);
+    let named = |queue: &&Managed| {
+        queue.def.name == name || provider(queue).is_some_and(|found| found.as_str() == name)
+    };
+    ALL.iter().find(named).ok_or(Error::NotFound)
 }
 
 /// How each of them is defined.

@@ -27,7 +27,9 @@ use crate::ask::{self, Ask};
 use crate::auth::Authenticator;
 use crate::backup::{self, Backups, Schedule};
 use crate::config::{self, Config, Distance, EmbeddingSource};
-use crate::connectors::{self, Connectors, Policy, Purger, keyring};
+use crate::connectors::{
+    self, Connectors, Feed, Places, Policy, Processor, Purger, SourceParts, Throttle, keyring,
+};
 use crate::documents::chunk::Chunking;
 use crate::documents::{self, Extractor, Intake};
 use crate::embedding::{Embedder, ModelInfo};
@@ -35,8 +37,8 @@ use crate::fetch::Fetcher;
 use crate::graph::{self, FreeSpace, Graph};
 use crate::http::starting::Starting;
 use crate::jobs::{
-    CoverageGauges, EmbeddingWorker, KeyWatch, NodeUpgrade, PurgeSchedule, Scheduler, Scrubber,
-    Settlements, Supervisor, TextSweep, TriggerWorker, WebhookWorker,
+    ConnectorWorker, CoverageGauges, EmbeddingWorker, KeyWatch, NodeUpgrade, PurgeSchedule,
+    Scheduler, Scrubber, Settlements, Supervisor, TextSweep, TriggerWorker, WebhookWorker,
 };
 use crate::llm::{Extractive, Writers, local_writer};
 use crate::models::{self, Library, ModelChanges};
@@ -290,12 +292,40 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         let followed = connectors.clone();
         supervisor.run("cache_subscriber", move |stop| followed.clone().follow_changes(stop));
     }
-    let intake = Intake::new(extractor(&config), chunking(&config), writes.clone());
+    let extractor = extractor(&config);
+    let parts = SourceParts::new(&config).context("set up the clients of sources")?;
+    let settings = &config.connectors;
+    let places = Places::new(connectors.clone(), parts, Throttle::new(settings.worker.rate));
+    let processor = Processor::new(
+        graph.clone(),
+        extractor.clone(),
+        chunking(&config),
+        settings.max_file_bytes,
+    );
+    let worker = ConnectorWorker::new(
+        store.clone(),
+        (places.clone(), processor),
+        settings.worker,
+        metrics.clone(),
+        clock.clone(),
+    );
+    let connector_workers = worker.counts();
+    if config.background.connector_worker && writable {
+        worker.recover().await.context("take up interrupted connector items")?;
+        for _ in 0..settings.worker.concurrency {
+            let worker = worker.clone();
+            supervisor.run("connector", move |stop| worker.clone().run(stop));
+        }
+    }
+    let feed = Feed::new(store.clone(), graph.clone(), places, clock.clone());
+    let intake = Intake::new(extractor, chunking(&config), writes.clone());
     let app = App {
         authenticator,
         connector_policy: Arc::new(Policy::new(&config.connectors, &config.fetch)),
         connectors,
         purger,
+        feed,
+        connector_workers,
         config,
         graph,
         writes,
@@ -514,7 +544,7 @@ fn graph_settings(config: &Config) -> crate::graph::Settings {
         extraction_version: embedding.extraction_version.clone(),
         windows: embedding.windows,
         delivers: config.triggers.webhook.is_some(),
-        retention: config.purge.retention,
+        retention: config.connectors.retention,
     }
 }
 

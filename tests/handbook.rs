@@ -89,3 +89,19 @@ fn the_examples_of_the_page_on_purges_work() {
         assert!(said.contains(r#""number":1"#), "{said}");
     }
 }
+
+#[test]
+fn the_examples_of_the_page_on_how_documents_come_in_work() {
+    let page = include_str!("../docs/connectors-ingest.md");
+    if let Some(said) = run(page) {
+        for expected in [
+            r#""queue_key":"connector:http:acme:queue","pending":0"#,
+            r#""queue_key":"connector:http:acme:dlq","depth":0"#,
+            r#""replayed":0"#,
+            r#""cursor":null"#,
+            r#""workers":{"connector":{"running":4,"busy":0}}"#,
+        ] {
+            assert!(said.contains(expected), "{expected} is not in: {said}");
+        }
+    }
+}

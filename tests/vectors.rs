@@ -5,6 +5,7 @@
 //! by which rule, and what it answers instead; that is compared too. Anything else that differs
 //! fails the test, and so does a row of that table that is not needed any more.
 
+mod bucket;
 mod case;
 mod compare;
 mod conformance;

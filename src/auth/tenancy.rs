@@ -9,7 +9,7 @@ use activekg_storage::ids::TenantId;
 use super::{AuthError, Authenticator, Caller, Scope, Violation};
 
 /// The tenant of requests that name none, while tokens are off.
-const DEFAULT_TENANT: &str = "default";
+pub const DEFAULT_TENANT: &str = "default";
 
 /// How a route takes its tenant while tokens are off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! `activekg connectors`: looking after the connectors of a running server.
 
+mod ingest;
+
 use std::io::Read as _;
 use std::time::{Duration, SystemTime};
 
@@ -44,6 +46,12 @@ enum ConnectorsCommand {
     Enable(Box<OneArgs>),
     /// Let a connector run no more
     Disable(Box<OneArgs>),
+    /// Take in what a connector's source holds
+    ///
+    /// With tokens on it takes the scope super_admin.
+    Ingest(Box<ingest::IngestArgs>),
+    /// Take in what a connector's source has held for long
+    Backfill(Box<ingest::BackfillArgs>),
     /// Delete a connector; its documents stay
     ///
     /// Asks first, and leaves an entry in the audit trail.
@@ -130,6 +138,8 @@ pub(super) fn run(args: &ConnectorsArgs) -> anyhow::Result<()> {
             ConnectorsCommand::Register(args) => register(args).await,
             ConnectorsCommand::Enable(one) => switch(one, "/enable").await,
             ConnectorsCommand::Disable(one) => switch(one, "/disable").await,
+            ConnectorsCommand::Ingest(args) => ingest::ingest(args).await,
+            ConnectorsCommand::Backfill(args) => ingest::backfill(args).await,
             ConnectorsCommand::Delete(args) => {
                 let DeleteArgs { one, consent } = &**args;
                 let server = one.common.remote.needed_server()?;

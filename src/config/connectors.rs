@@ -20,6 +20,53 @@ pub struct Connectors {
     pub credentials_dirs: Vec<PathBuf>,
     /// Hosts that tenants' connectors may name as endpoints, in lower case.
     pub endpoint_hosts: Vec<String>,
+    /// How changes are worked on.
+    pub worker: ConnectorWorker,
+    /// Largest file that is taken, in bytes, unless a connector has a limit of its own.
+    pub max_file_bytes: u64,
+    /// How long a deleted document is kept before it is purged. It counts from the deletion.
+    pub retention: Duration,
+}
+
+/// How changes are worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectorWorker {
+    /// Batches at a time, 1 to 64.
+    pub concurrency: usize,
+    /// Changes of a batch, 1 to 1000.
+    pub batch: usize,
+    /// Longest sleep of a worker that nobody woke.
+    pub poll: Duration,
+    /// Documents of one connector that are begun a second at most.
+    pub rate: u32,
+}
+
+impl ConnectorWorker {
+    fn new(options: &ConnectorOptions) -> Result<Self, ConfigError> {
+        let concurrency = read::number(
+            "CONNECTOR_WORKER_CONCURRENCY",
+            &options.connector_worker_concurrency,
+            1..=64,
+        )?;
+        let batch = read::number(
+            "CONNECTOR_WORKER_BATCH_SIZE",
+            &options.connector_worker_batch_size,
+            1..=1000,
+        )?;
+        let poll = read::number(
+            "CONNECTOR_WORKER_POLL_INTERVAL",
+            &options.connector_worker_poll_interval,
+            0.05..=3600.0,
+        )?;
+        let rate =
+            read::number("CONNECTOR_INGEST_RATE", &options.connector_ingest_rate, 1..=100_000)?;
+        Ok(Self {
+            concurrency: concurrency.unwrap_or(4),
+            batch: batch.unwrap_or(10),
+            poll: Duration::from_secs_f64(poll.unwrap_or(1.0)),
+            rate: rate.unwrap_or(500),
+        })
+    }
 }
 
 impl Connectors {
@@ -34,6 +81,12 @@ impl Connectors {
             connector_cache_subscriber,
             connector_credentials_dirs,
             connector_endpoint_allowlist,
+            connector_worker_concurrency: _, // these are read with the worker's
+            connector_worker_batch_size: _,
+            connector_worker_poll_interval: _,
+            connector_ingest_rate: _,
+            connector_max_file_size_mb,
+            purger_retention_days,
         } = options;
         let dirs = read::text(connector_credentials_dirs).unwrap_or(CREDENTIALS_DIRS).split(':');
         let dirs = dirs.map(str::trim).filter(|dir| !dir.is_empty());
@@ -49,6 +102,10 @@ impl Connectors {
             let fault = format!("{no_host:?} is not a bare host name such as minio.example.com");
             return Err(ConfigError::new("CONNECTOR_ENDPOINT_ALLOWLIST", fault));
         }
+        let max_file_mb =
+            read::number("CONNECTOR_MAX_FILE_SIZE_MB", connector_max_file_size_mb, 1..=1024_u64)?;
+        let retention_days =
+            read::number("PURGER_RETENTION_DAYS", purger_retention_days, 0..=36_500_u64)?;
         Ok(Self {
             cache_ttl: super::seconds("CONNECTOR_CACHE_TTL", connector_cache_ttl, 300)?,
             cache_subscriber: read::boolean(
@@ -58,6 +115,9 @@ impl Connectors {
             )?,
             credentials_dirs,
             endpoint_hosts,
+            worker: ConnectorWorker::new(options)?,
+            max_file_bytes: max_file_mb.unwrap_or(10) << 20,
+            retention: Duration::from_secs(retention_days.unwrap_or(30) * 24 * 3600),
         })
     }
 }
@@ -73,6 +133,32 @@ mod tests {
         assert!(connectors.cache_subscriber && connectors.endpoint_hosts.is_empty());
         let dirs: Vec<_> = connectors.credentials_dirs.iter().map(|dir| dir.to_str()).collect();
         assert_eq!(dirs, [Some("/secrets"), Some("/run/secrets"), Some("/etc/activekg")]);
+        let worker = connectors.worker;
+        assert_eq!((worker.concurrency, worker.batch, worker.poll.as_secs()), (4, 10, 1));
+        assert_eq!(connectors.max_file_bytes, 10 << 20);
+        assert_eq!(connectors.retention.as_secs(), 30 * 24 * 3600);
+    }
+
+    #[test]
+    fn the_worker_keeps_to_its_bounds() {
+        let set = [
+            ("CONNECTOR_WORKER_CONCURRENCY", "2"),
+            ("CONNECTOR_WORKER_BATCH_SIZE", "50"),
+            ("CONNECTOR_WORKER_POLL_INTERVAL", "0.5"),
+            ("CONNECTOR_INGEST_RATE", "50"),
+            ("CONNECTOR_MAX_FILE_SIZE_MB", "50"),
+            ("PURGER_RETENTION_DAYS", "0"),
+        ];
+        let connectors = config(&set).unwrap().connectors;
+        let worker = connectors.worker;
+        assert_eq!((worker.concurrency, worker.batch, worker.poll.as_millis()), (2, 50, 500));
+        assert_eq!((worker.rate, connectors.max_file_bytes), (50, 50 << 20));
+        assert!(connectors.retention.is_zero());
+        for (setting, _) in set {
+            for bad in ["-1", "many", "1e9"] {
+                assert!(fault(&[(setting, bad)]).starts_with(&format!("{setting}: ")), "{setting}");
+            }
+        }
     }
 
     #[test]

@@ -7,8 +7,6 @@ use super::{ConfigError, read};
 
 /// Most nodes of one transaction.
 pub const BATCH_MAX: usize = 10_000;
-/// A century, in days.
-const DAYS_MAX: u64 = 36_525;
 
 /// Purging what was deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,19 +18,15 @@ pub struct Purge {
 }
 
 impl Purge {
-    /// What the settings mean.
+    /// What the settings mean, with how long deleted nodes are kept.
     ///
     /// # Errors
     ///
     /// [`ConfigError`] for the first setting whose value cannot be used.
-    pub fn new(options: &PurgeOptions) -> Result<Self, ConfigError> {
-        let PurgeOptions { purger_batch_size, purger_retention_days } = options;
+    pub fn new(options: &PurgeOptions, retention: Duration) -> Result<Self, ConfigError> {
+        let PurgeOptions { purger_batch_size } = options;
         let batch_size = read::number("PURGER_BATCH_SIZE", purger_batch_size, 1..=BATCH_MAX)?;
-        let days = read::number("PURGER_RETENTION_DAYS", purger_retention_days, 0..=DAYS_MAX)?;
-        Ok(Self {
-            batch_size: batch_size.unwrap_or(500),
-            retention: Duration::from_secs(days.unwrap_or(30) * 24 * 3600),
-        })
+        Ok(Self { batch_size: batch_size.unwrap_or(500), retention })
     }
 }
 
@@ -54,8 +48,7 @@ mod tests {
         for (setting, bad) in [
             ("PURGER_BATCH_SIZE", "0"),
             ("PURGER_BATCH_SIZE", "10001"),
-            ("PURGER_RETENTION_DAYS", "-1"),
-            ("PURGER_RETENTION_DAYS", "a month"),
+            ("PURGER_BATCH_SIZE", "many"),
         ] {
             assert!(fault(&[(setting, bad)]).starts_with(&format!("{setting}: ")), "{setting}");
         }

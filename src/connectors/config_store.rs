@@ -14,7 +14,7 @@ use tracing::{error, info};
 
 use super::keyring::Status;
 use super::settings::NotOpened;
-use super::{Connector, Connectors, Error, Inner, Operation, Provider};
+use super::{Connector, Connectors, Error, Inner, Operation, Provider, queue};
 
 /// A connector, as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,11 +107,12 @@ impl Connectors {
                 updated_at: now,
             };
             put_config(tx, &owner, provider.as_str(), &record)?;
-            Ok(audit(tx, now, &entry)?)
+            audit(tx, now, &entry)?;
+            Ok(queue::follow(tx, &owner, provider)?)
         });
-        written.await?;
+        let more = written.await?.value;
         self.0.changed(tenant, provider, Operation::Upsert);
-        Ok(())
+        self.follow(tenant, provider, more).await
     }
 
     /// A connector, enabled or not. Enabled ones are kept open for a while.
@@ -229,10 +230,27 @@ impl Connectors {
             record.enabled = enabled;
             record.updated_at = now;
             put_config(tx, &owner, provider.as_str(), &record)?;
-            Ok(audit(tx, now, &entry)?)
+            audit(tx, now, &entry)?;
+            Ok(queue::follow(tx, &owner, provider)?)
         });
-        written.await?;
+        let more = written.await?.value;
         self.0.changed(tenant, provider, operation);
+        self.follow(tenant, provider, more).await
+    }
+
+    /// Moves what is left of a tenant's items to where they belong now, in steps of their own: a
+    /// worker that meets one of them meanwhile does the same.
+    async fn follow(
+        &self,
+        tenant: &TenantId,
+        provider: Provider,
+        mut more: bool,
+    ) -> Result<(), Error> {
+        while more {
+            let owner = tenant.clone();
+            let moved = self.0.store.make_room(move |tx| queue::follow(tx, &owner, provider));
+            more = moved.await?.value;
+        }
         Ok(())
     }
 
@@ -255,11 +273,12 @@ impl Connectors {
             if !remove_config(tx, &owner, provider.as_str())? {
                 return Err(missing);
             }
-            Ok(audit(tx, now, &entry)?)
+            audit(tx, now, &entry)?;
+            Ok(queue::follow(tx, &owner, provider)?)
         });
-        removed.await?;
+        let more = removed.await?.value;
         self.0.changed(tenant, provider, Operation::Delete);
-        Ok(())
+        self.follow(tenant, provider, more).await
     }
 
     /// Opens every enabled connector beforehand, so that the first use of one does not wait. Those
@@ -282,9 +301,11 @@ impl Connectors {
                     }
                     Err(failed) => return Err(failed.into()),
                 };
-                let Some(provider) = Provider::named(&provider).filter(|_| record.enabled) else {
+                let Some(provider) = Provider::named(&provider) else { continue };
+                inner.metrics.ingest.begin(&tenant, provider);
+                if !record.enabled {
                     continue;
-                };
+                }
                 if let Ok(connector) = inner.open(&tenant, provider, &record) {
                     inner.cache.keep(&tenant, provider, Arc::new(connector), state);
                     n_open += 1;

@@ -58,6 +58,22 @@ impl Connector {
         })
     }
 
+    /// A connector that is not stored, with these settings, secrets in the clear.
+    #[must_use]
+    pub fn unsaved(mut settings: Settings) -> Self {
+        let secrets = fields::in_clear(&settings);
+        redact(&mut settings);
+        let never = UnixMicros(0);
+        Self {
+            enabled: true,
+            key_version: 0,
+            created_at: never,
+            updated_at: never,
+            shown: settings,
+            secrets,
+        }
+    }
+
     /// The settings with [`REDACTED`] for every secret.
     #[must_use]
     pub fn shown(&self) -> &Settings {

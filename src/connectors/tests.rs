@@ -58,6 +58,14 @@ fn over(
         cache_subscriber: true,
         credentials_dirs: Vec::new(),
         endpoint_hosts: Vec::new(),
+        worker: config::ConnectorWorker {
+            concurrency: 1,
+            batch: 10,
+            poll: Duration::from_secs(1),
+            rate: 1000,
+        },
+        max_file_bytes: 1 << 20,
+        retention: Duration::from_secs(30 * 24 * 3600),
     };
     Connectors::new(parts, &settings)
 }
@@ -279,6 +287,14 @@ async fn without_a_key_nothing_is_stored() {
         cache_subscriber: false,
         credentials_dirs: Vec::new(),
         endpoint_hosts: Vec::new(),
+        worker: config::ConnectorWorker {
+            concurrency: 1,
+            batch: 10,
+            poll: Duration::from_secs(1),
+            rate: 1000,
+        },
+        max_file_bytes: 1 << 20,
+        retention: Duration::from_secs(30 * 24 * 3600),
     };
     let connectors = Connectors::new(parts, &settings);
     let refused = connectors.register(&name("acme"), Provider::S3, s3("x"), "root").await;
@@ -338,4 +354,52 @@ async fn enabled_connectors_are_opened_beforehand() {
     let lost = f.with_keys(&[(1, SECOND)], 1);
     lost.warm_up().await.unwrap();
     assert_eq!(lost.flush(), 0, "what does not open is no reason not to start");
+}
+
+/// How many changes of a tenant are ready, and how many are held.
+fn ready_and_held(f: &Fixture, tenant: &str) -> (u64, u64) {
+    let snapshot = f.store.read().unwrap();
+    let def = queue::def(Provider::S3);
+    let stats = activekg_storage::queue::tenant_stats(&snapshot, def, &name(tenant), UnixMicros(9));
+    let depths = stats.unwrap().depths;
+    (depths.ready, depths.held)
+}
+
+async fn enqueued(f: &Fixture, tenant: &str, changes: Vec<Change>) -> usize {
+    let owner = name(tenant);
+    let written = f.store.write(move |tx| -> Result<usize, StorageError> {
+        queue::enqueue(tx, &owner, Provider::S3, &changes, UnixMicros(5))
+    });
+    written.await.unwrap().value
+}
+
+#[tokio::test]
+async fn changes_are_held_for_as_long_as_no_connector_runs() {
+    let f = fixture();
+    let acme = name("acme");
+    let change = |key: usize, sequencer: &str| Change {
+        sequencer: Some(sequencer.to_owned()),
+        ..Change::new(format!("s3://docs/{key}"), Action::Upsert, Origin::Webhook)
+    };
+    let all = (0..queue::MOVED_MAX + 5).map(|key| change(key, "0A")).collect();
+    assert_eq!(enqueued(&f, "acme", all).await, queue::MOVED_MAX + 5);
+    let n = queue::MOVED_MAX as u64 + 5;
+    assert_eq!(ready_and_held(&f, "acme"), (0, n));
+    assert_eq!(
+        enqueued(&f, "acme", vec![change(1, "09"), change(2, "0B")]).await,
+        1,
+        "one is older"
+    );
+    assert_eq!(ready_and_held(&f, "acme"), (0, n), "an object has one item");
+
+    f.connectors.register(&acme, Provider::S3, s3("canary-one"), "root").await.unwrap();
+    assert_eq!(ready_and_held(&f, "acme"), (n, 0));
+    f.connectors.disable(&acme, "s3", "root").await.unwrap();
+    assert_eq!(ready_and_held(&f, "acme"), (0, n));
+    f.connectors.enable(&acme, "s3", "root").await.unwrap();
+    assert_eq!(ready_and_held(&f, "acme"), (n, 0));
+    assert_eq!(enqueued(&f, "harbor", vec![change(1, "01")]).await, 1, "others have their own");
+    assert_eq!(ready_and_held(&f, "harbor"), (0, 1));
+    f.connectors.delete(&acme, "s3", "root").await.unwrap();
+    assert_eq!(ready_and_held(&f, "acme"), (0, n));
 }

@@ -103,10 +103,7 @@ impl Intake {
             let reason = format!("its name is longer than {NAME_MAX} characters");
             return Err(Outcome::Failed(reason));
         }
-        let content_type = content_type.as_deref();
-        let kind = Kind::of(content_type, name, bytes);
-        let charset = content_type.and_then(kind::charset).map(str::to_owned);
-        let text = self.extractor.text(kind, charset, bytes.clone()).await;
+        let text = self.extractor.read(name, content_type.as_deref(), bytes.clone()).await;
         text.map_err(refused)
     }
 }

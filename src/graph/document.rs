@@ -351,20 +351,32 @@ fn remove_surplus(
     n: usize,
     now: UnixMicros,
 ) -> Result<usize, Error> {
-    let tenant = &parent.tenant;
-    let edges = tx.scan(&EDGES_IN, Scan::prefix(&(tenant.clone(), parent.id)))?;
+    let surplus = chunks_from(tx, &parent.tenant, document, parent.id, n)?;
+    for id in &surplus {
+        delete::purge(tx, &parent.tenant, *id, now)?;
+    }
+    Ok(surplus.len())
+}
+
+/// The chunks of a document from number `n` on, in no order. Other nodes that derive from the parent
+/// are none of them.
+pub(super) fn chunks_from(
+    tx: &WriteTx<'_>,
+    tenant: &TenantId,
+    document: &str,
+    parent: NodeId,
+    n: usize,
+) -> Result<Vec<NodeId>, Error> {
+    let edges = tx.scan(&EDGES_IN, Scan::prefix(&(tenant.clone(), parent)))?;
     let derived = edges.map(|row| row.map(|((_, _, _, src), ())| src));
-    let mut surplus = Vec::new();
+    let mut chunks = Vec::new();
     for id in derived.collect::<Result<Vec<_>, _>>()? {
         let node = tx.get(&NODES, &(tenant.clone(), id))?;
         let Some(name) = node.and_then(|node| node.external_id) else { continue };
         let index = identity::chunk_index(document, &name);
         if index.is_some_and(|index| index >= n) && identity::node_id(&name) == id {
-            surplus.push(id);
+            chunks.push(id);
         }
     }
-    for id in &surplus {
-        delete::purge(tx, tenant, *id, now)?;
-    }
-    Ok(surplus.len())
+    Ok(chunks)
 }

@@ -135,6 +135,7 @@ pub fn open_ai(error: &ApiError, request: &RequestId) -> Value {
         | ErrorKind::Internal
         | ErrorKind::Unhandled
         | ErrorKind::Unavailable
+        | ErrorKind::BadGateway
         | ErrorKind::InsufficientStorage => ("server_error", None),
     };
     let param = match &error.detail {

@@ -44,6 +44,8 @@ pub enum ErrorKind {
     Unhandled,
     /// A part that is needed is off or down.
     Unavailable,
+    /// A server that was asked for this fails.
+    BadGateway,
     /// The disk is nearly full.
     InsufficientStorage,
 }
@@ -67,6 +69,7 @@ impl ErrorKind {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BadGateway => StatusCode::BAD_GATEWAY,
             Self::InsufficientStorage => StatusCode::INSUFFICIENT_STORAGE,
         }
     }

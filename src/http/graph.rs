@@ -143,6 +143,15 @@ pub fn router(app: App) -> Router {
         .route("/_admin/connectors/{provider}/config", delete(connectors::delete))
         .route("/_admin/connectors/{provider}/enable", post(connectors::enable))
         .route("/_admin/connectors/{provider}/disable", post(connectors::disable))
+        .route("/_admin/connectors/{provider}/ingest", post(connectors::ingest))
+        .route("/_admin/connectors/{provider}/backfill", post(connectors::backfill))
+        .route("/_admin/connectors/{provider}/queue-status", get(connectors::status))
+        .route("/_admin/connectors/{provider}/queue", get(connectors::peek))
+        .route("/_admin/connectors/{provider}/queue", delete(connectors::drop_waiting))
+        .route("/_admin/connectors/{provider}/cursor", get(connectors::cursor))
+        .route("/_admin/connectors/dlq/inspect/{provider}/{tenant}", get(connectors::inspect))
+        .route("/_admin/connectors/dlq/replay/{provider}/{tenant}", post(connectors::replay))
+        .route("/_admin/connectors/dlq/clear/{provider}/{tenant}", post(connectors::clear))
         .with_state(app.clone());
     front::surface(Tokens { app }, settings, table::ROUTES, handlers)
 }

@@ -9,8 +9,10 @@ use super::routes::{Answer, Parameter, Route};
 /// Bodies that are forms, because they hold files. All others are JSON.
 const FORMS: [&str; 1] = ["UploadForm"];
 /// Bodies that need not be sent: what they would say has a default.
-const OPTIONAL: [&str; 5] = [
+const OPTIONAL: [&str; 7] = [
+    "BackfillRequest",
     "BackupRequest",
+    "LettersRequest",
     "ModelCompareRequest",
     "ModelSwitchRequest",
     "RefreshRequest",
@@ -138,6 +140,7 @@ fn about(kind: ErrorKind) -> &'static str {
         ErrorKind::NotConfigured => "A setting is missing",
         ErrorKind::Internal | ErrorKind::Unhandled => "The server failed",
         ErrorKind::Unavailable => "A part that is needed is off or down",
+        ErrorKind::BadGateway => "A source outside fails",
         ErrorKind::InsufficientStorage => "The disk is nearly full",
     }
 }

@@ -2,10 +2,10 @@
 
 use std::fmt::Display;
 use std::future::Future;
-use std::pin::pin;
 use std::time::Duration;
 
 use activekg_storage::Store;
+use futures_util::future::select_all;
 use tokio::select;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -40,13 +40,28 @@ pub(super) trait QueueWorker {
 
 /// Lets `worker` work on the queue of this name until told to stop; it finishes what it holds then.
 pub(super) async fn work(worker: impl QueueWorker, queue: &'static str, stop: CancellationToken) {
-    let queued = worker.store().enqueued(queue);
+    work_on(worker, &[queue], stop).await;
+}
+
+/// [`work`] on several queues, of which each wakes it.
+pub(super) async fn work_on(
+    worker: impl QueueWorker,
+    queues: &[&'static str],
+    stop: CancellationToken,
+) {
+    let queued: Vec<_> = queues.iter().map(|queue| worker.store().enqueued(queue)).collect();
     while !stop.is_cancelled() {
-        let mut woken = pin!(queued.notified());
-        woken.as_mut().enable(); // an enqueue between look and wait is not missed
+        // An enqueue between look and wait is not missed.
+        let woken = queued.iter().map(|queued| {
+            let mut woken = Box::pin(queued.notified());
+            woken.as_mut().enable();
+            woken
+        });
+        let woken = select_all(woken);
         let next = match worker.step().await {
             Ok(next) => next,
             Err(error) => {
+                let queue = queues.join(", ");
                 error!(queue, "could not work on a queue: {error}");
                 if worker.store().fault().is_some() {
                     // Nothing can be settled until the process starts again.
@@ -60,7 +75,7 @@ pub(super) async fn work(worker: impl QueueWorker, queue: &'static str, stop: Ca
             Next::Now => {}
             Next::Idle(time) => select! {
                 () = stop.cancelled() => {}
-                () = woken => {}
+                _ = woken => {}
                 () = sleep(time) => {}
             },
             Next::Paused => select! {

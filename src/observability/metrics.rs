@@ -14,6 +14,7 @@ mod family;
 mod generation;
 mod http;
 mod index;
+mod ingest;
 mod llm;
 mod process;
 mod refresh;
@@ -43,6 +44,7 @@ pub use embedding::EmbeddingMetrics;
 pub use generation::GenerationMetrics;
 pub use http::{HttpMetrics, RateLimited};
 pub use index::{BuildResult, IndexMetrics};
+pub use ingest::{IngestMetrics, WorkerError};
 pub use llm::LlmMetrics;
 pub use refresh::{RefreshMetrics, RefreshResult, ScheduleKind};
 pub use search::SearchMetrics;
@@ -70,6 +72,8 @@ pub struct Metrics {
     pub care: CareMetrics,
     /// Connectors.
     pub connectors: ConnectorMetrics,
+    /// What connectors bring in.
+    pub ingest: IngestMetrics,
     /// Backups.
     pub backup: BackupMetrics,
     /// Calls of a language model.
@@ -105,6 +109,7 @@ impl Metrics {
         let index = IndexMetrics::new(&mut register)?;
         let care = CareMetrics::new(&mut register)?;
         let connectors = ConnectorMetrics::new(&mut register)?;
+        let ingest = IngestMetrics::new(&mut register)?;
         let backup = BackupMetrics::new(&mut register)?;
         let generation = GenerationMetrics::new(&mut register)?;
         let upstream = UpstreamMetrics::new(&mut register)?;
@@ -120,6 +125,7 @@ impl Metrics {
             index,
             care,
             connectors,
+            ingest,
             backup,
             llm: LlmMetrics::default(),
             generation,

@@ -55,7 +55,7 @@ pub use look::{
 };
 pub use purge::{Purge, Purged, purge};
 pub use recover::{CRASH_LOOP, CRASHES_MAX, Recovered, recover};
-pub use settle::{ack, ack_all, bury, fail, hold, release, renew};
+pub use settle::{ack, ack_all, bury, fail, hold, put_off, release, renew};
 
 /// A queue, as a constant of whoever uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::case::{Area, Case, Expected, Part, Poll, Recorded, Repeat, Step};
 use super::compare::{self, Context, filled, is_uuid};
 use super::deviations::Deviations;
-use super::file;
+use super::{bucket, file};
 use crate::common::models::Models;
 use crate::common::{Answer, Form, Options, Request, Server};
 
@@ -32,7 +32,6 @@ const BASE_ENV: &[(&str, &str)] = &[
     ("RUN_CONNECTOR_WORKER", "false"),
     // A published sample key.
     ("CONNECTOR_KEK_V1", "XJH_LEyC34c8orsnRbFR5Rvac7FF0J4ah30u7HIORXM="),
-    ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:59000"),
 ];
 
 /// Areas recorded with nobody taking jobs from the embedding queue.
@@ -60,7 +59,7 @@ impl Replay {
     pub(super) fn of(area: &str) -> Self {
         let Area { env, cases, .. } = Area::read(&file(area));
         let name = area.trim_end_matches('_').to_owned();
-        let mut options = Options::new(BASE_ENV);
+        let mut options = Options::new(BASE_ENV).set("AWS_ENDPOINT_URL_S3", &bucket::address());
         if WITHOUT_WORKER.contains(&name.as_str()) {
             options = options.set("RUN_EMBEDDING_WORKER", "false");
         }

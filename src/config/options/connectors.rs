@@ -18,4 +18,22 @@ pub struct ConnectorOptions {
     /// Hosts that tenants' connectors may name as S3 endpoints, comma separated [default: none]
     #[arg(long, env = "CONNECTOR_ENDPOINT_ALLOWLIST", value_name = "HOSTS")]
     pub connector_endpoint_allowlist: Option<String>,
+    /// Batches of changes that are worked on at a time, 1 to 64 [default: 4]
+    #[arg(long, env = "CONNECTOR_WORKER_CONCURRENCY", value_name = "N")]
+    pub connector_worker_concurrency: Option<String>,
+    /// Changes of one batch, 1 to 1000 [default: 10]
+    #[arg(long, env = "CONNECTOR_WORKER_BATCH_SIZE", value_name = "N")]
+    pub connector_worker_batch_size: Option<String>,
+    /// Seconds after which a worker that nobody woke looks for changes [default: 1.0]
+    #[arg(long, env = "CONNECTOR_WORKER_POLL_INTERVAL", value_name = "SECONDS")]
+    pub connector_worker_poll_interval: Option<String>,
+    /// Documents of one connector that are begun a second at most, 1 to 100000 [default: 500]
+    #[arg(long, env = "CONNECTOR_INGEST_RATE", value_name = "N")]
+    pub connector_ingest_rate: Option<String>,
+    /// Largest file that a connector takes, in MiB, 1 to 1024 [default: 10]
+    #[arg(long, env = "CONNECTOR_MAX_FILE_SIZE_MB", value_name = "MIB")]
+    pub connector_max_file_size_mb: Option<String>,
+    /// Days that a deleted document is kept before it is purged, 0 to 36500 [default: 30]
+    #[arg(long, env = "PURGER_RETENTION_DAYS", value_name = "DAYS")]
+    pub purger_retention_days: Option<String>,
 }

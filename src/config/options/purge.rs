@@ -9,7 +9,4 @@ pub struct PurgeOptions {
     /// Nodes that a purge removes in one transaction, 1 to 10000 [default: 500]
     #[arg(long, env = "PURGER_BATCH_SIZE", value_name = "N")]
     pub purger_batch_size: Option<String>,
-    /// Days that a soft-deleted node is kept, fixed when it is deleted [default: 30]
-    #[arg(long, env = "PURGER_RETENTION_DAYS", value_name = "DAYS")]
-    pub purger_retention_days: Option<String>,
 }

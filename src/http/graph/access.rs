@@ -5,7 +5,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
 use crate::app::App;
-use crate::auth::tenancy::OpenTenant;
+use crate::auth::tenancy::{DEFAULT_TENANT, OpenTenant};
 use crate::auth::{Access, AuthError, AuthErrorKind, Caller};
 use crate::graph::View;
 use crate::http::error::{ApiError, ErrorKind};
@@ -93,6 +93,25 @@ impl App {
     /// 403 without the scope.
     pub(in crate::http) fn listed(&self, caller: &Caller) -> Result<Option<TenantId>, ApiError> {
         self.authenticator.listed(caller).map_err(|error| self.refused(error))
+    }
+
+    /// The tenant that a route is about whose callers answer for all tenants: the one it names, else
+    /// the token's, else the default one.
+    ///
+    /// # Errors
+    ///
+    /// 403 without the scope, and for a name that no tenant can have.
+    pub(in crate::http) fn commanded(
+        &self,
+        caller: &Caller,
+        named: Option<&str>,
+    ) -> Result<TenantId, ApiError> {
+        self.administered_all(caller, &[])?;
+        if named.is_none() && caller.authenticated {
+            return Ok(caller.tenant.clone());
+        }
+        let name = named.unwrap_or(DEFAULT_TENANT);
+        TenantId::new(name).map_err(|error| ApiError::bad_request(error.to_string()))
     }
 
     /// A refusal, counted.

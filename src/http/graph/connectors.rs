@@ -1,6 +1,8 @@
 //! Connectors, for the administrators of their tenants.
 
 mod body;
+mod dead;
+mod flow;
 mod keys;
 mod purge;
 
@@ -25,6 +27,8 @@ use crate::timestamp::iso;
 
 use body::{AnyBody, NewConnector};
 
+pub(super) use dead::{clear, inspect, replay};
+pub(super) use flow::{backfill, cursor, drop_waiting, ingest, peek, status};
 pub(super) use keys::{rotate, status as key_status};
 pub(super) use purge::{purge, receipts};
 

@@ -167,7 +167,7 @@ pub(super) async fn clear(
     Ok(Reply(purged(done)))
 }
 
-fn purged(done: Purged) -> Value {
+pub(super) fn purged(done: Purged) -> Value {
     let Purged { purged, remaining } = done;
     json!({ "purged": purged, "remaining": remaining })
 }
@@ -238,7 +238,7 @@ fn letter(queue: &Managed, found: DeadJob) -> Value {
     })
 }
 
-fn failed(error: Error) -> ApiError {
+pub(super) fn failed(error: Error) -> ApiError {
     match error {
         Error::NotFound => ApiError::not_found(error.to_string()),
         Error::Storage(inside) => of_graph(graph::Error::from(inside), None),

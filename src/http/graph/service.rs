@@ -27,7 +27,15 @@ pub(super) async fn health(State(app): State<App>) -> Reply<Value> {
         "timestamp": iso(app.clock.now().get()),
         "version": app.config.server.version,
         "uptime_seconds": app.started.elapsed().as_secs_f64(),
-        "components": { "db": { "status": store } },
+        "components": {
+            "db": { "status": store },
+            "workers": {
+                "connector": {
+                    "running": app.connector_workers.running(),
+                    "busy": app.connector_workers.busy(),
+                },
+            },
+        },
         "llm_backend": writer.as_ref().map(|writer| writer.backend),
         "llm_model": writer.as_ref().and_then(|writer| writer.model.as_deref()),
     }))

@@ -123,6 +123,13 @@ const OWNER: Parameter = required(
     "The tenant; another than the token's needs the scope super_admin",
 );
 
+/// The tenant of a connector, where it need not be named.
+const NAMED: Parameter = optional(
+    "tenant_id",
+    "string",
+    "The tenant; default the token's, another needs the scope super_admin",
+);
+
 /// The tenant of routes for whoever answers for all of them.
 const ANY_TENANT: Parameter = optional("tenant_id", "string", "Only this tenant; default all");
 const JOB: Parameter = optional("id", "string", "Only the item of this id");
@@ -782,6 +789,113 @@ pub static ROUTES: &[Route] = &[
             "/_admin/connectors/{provider}/disable",
             "Let a connector run no more",
             "ConnectorChanged",
+        )
+    },
+    Route {
+        access: Some(Access::Operate),
+        body: Some("IngestRequest"),
+        also: &[ErrorKind::BadRequest, ErrorKind::UnsupportedMediaType, ErrorKind::BadGateway],
+        ..connector(
+            Verb::Post,
+            "/_admin/connectors/{provider}/ingest",
+            "Queue what a connector's source holds; a dry run unless told otherwise",
+            "Ingested",
+        )
+    },
+    Route {
+        body: Some("BackfillRequest"),
+        also: &[ErrorKind::BadRequest, ErrorKind::UnsupportedMediaType, ErrorKind::BadGateway],
+        ..connector(
+            Verb::Post,
+            "/_admin/connectors/{provider}/backfill",
+            "Queue what a connector's source has held for long",
+            "Backfilled",
+        )
+    },
+    Route {
+        query: &[OWNER],
+        ..connector(
+            Verb::Get,
+            "/_admin/connectors/{provider}/queue-status",
+            "Count the changes that wait",
+            "ConnectorQueueStatus",
+        )
+    },
+    Route {
+        access: Some(Access::Operate),
+        query: &[
+            NAMED,
+            optional("from", "string", "`oldest` or `newest` first; default oldest"),
+            optional("limit", "integer", "At most 1000; default 100"),
+        ],
+        also: &[ErrorKind::BadRequest],
+        ..connector(
+            Verb::Get,
+            "/_admin/connectors/{provider}/queue",
+            "Look at the changes that wait",
+            "ConnectorQueueItems",
+        )
+    },
+    Route {
+        access: Some(Access::Operate),
+        query: &[
+            NAMED,
+            OLDER_THAN,
+            optional("keep", "integer", "But not the newest so many"),
+            optional("all", "boolean", "Everything that waits; goes with none of the others"),
+        ],
+        also: &[ErrorKind::BadRequest],
+        ..connector(
+            Verb::Delete,
+            "/_admin/connectors/{provider}/queue",
+            "Throw away changes that wait",
+            "QueuePurged",
+        )
+    },
+    Route {
+        query: &[OWNER],
+        ..connector(
+            Verb::Get,
+            "/_admin/connectors/{provider}/cursor",
+            "Show how far the polling of a source has come",
+            "ConnectorCursor",
+        )
+    },
+    Route {
+        access: Some(Access::Operate),
+        query: &[
+            REASON,
+            optional("from", "string", "`oldest` or `newest` first; default newest"),
+            optional("limit", "integer", "At most 1000; default 100"),
+        ],
+        also: &[ErrorKind::BadRequest],
+        ..connector(
+            Verb::Get,
+            "/_admin/connectors/dlq/inspect/{provider}/{tenant}",
+            "List the changes that were given up",
+            "ConnectorLetters",
+        )
+    },
+    Route {
+        access: Some(Access::Operate),
+        body: Some("LettersRequest"),
+        also: &[ErrorKind::BadRequest, ErrorKind::UnsupportedMediaType],
+        ..connector(
+            Verb::Post,
+            "/_admin/connectors/dlq/replay/{provider}/{tenant}",
+            "Try again the changes that were given up",
+            "QueueReplayed",
+        )
+    },
+    Route {
+        access: Some(Access::Operate),
+        body: Some("LettersRequest"),
+        also: &[ErrorKind::BadRequest, ErrorKind::UnsupportedMediaType],
+        ..connector(
+            Verb::Post,
+            "/_admin/connectors/dlq/clear/{provider}/{tenant}",
+            "Forget the changes that were given up",
+            "QueuePurged",
         )
     },
     Route {

@@ -1,14 +1,18 @@
 //! The store: its commits, its change log, its queues. Read at each scrape.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use activekg_storage::changes::{self, Consumer};
 use activekg_storage::queue::{self, Depths, QueueDef, QueueStats};
+use activekg_storage::tables::connectors::CONFIGS;
 use activekg_storage::time::Clock;
-use activekg_storage::{ReadTx, StorageError, Store, StoreStats};
+use activekg_storage::{ReadTx, Readable as _, Scan, StorageError, Store, StoreStats};
 use prometheus::proto::MetricFamily;
 
 use super::family::{Sample, counters, gauges, histogram};
+use crate::connectors::Provider;
+use crate::connectors::queue::provider_of;
 
 /// What a scrape reads of the store. Holds no store open that is to be closed.
 pub struct StoreMetrics {
@@ -33,6 +37,7 @@ impl StoreMetrics {
         let rest = store.read().and_then(|tx| {
             let mut families = self.log(&tx, store.last_seq().get())?;
             families.extend(self.queues(&tx)?);
+            families.extend(self.connectors(&tx)?);
             Ok(families)
         });
         match rest {
@@ -108,6 +113,54 @@ impl StoreMetrics {
                 "activekg_queue_evicted_total",
                 "Dead items removed because they were too many or too old",
                 &samples(&evicted),
+            ),
+        ])
+    }
+}
+
+/// Most tenants of one provider with series of their own.
+const TENANTS_MAX: usize = 1000;
+
+impl StoreMetrics {
+    /// The queues of changes, tenant by tenant; a tenant with a connector is there at zero.
+    fn connectors(&self, tx: &ReadTx) -> Result<Vec<MetricFamily>, StorageError> {
+        let now = self.clock.now();
+        let mut found: BTreeMap<(String, &'static str), Depths> = BTreeMap::new();
+        for row in tx.scan(&CONFIGS, Scan::all())? {
+            let (tenant, provider) = match row {
+                Ok((key, _)) => key,
+                // The scan for damage tells of it.
+                Err(StorageError::Corrupt { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            if let Some(provider) = Provider::named(&provider) {
+                found.insert((tenant.as_str().to_owned(), provider.as_str()), Depths::default());
+            }
+        }
+        for def in &self.queues {
+            let Some(provider) = provider_of(def.name) else { continue };
+            let tenants = queue::stats_by_tenant(tx, def, now)?;
+            for (tenant, stats) in tenants.into_iter().take(TENANTS_MAX) {
+                found.insert((tenant.as_str().to_owned(), provider.as_str()), stats.depths);
+            }
+        }
+        let of = |value: fn(&Depths) -> u64| -> Vec<_> {
+            let labels = |tenant, provider| [("tenant", tenant), ("provider", provider)];
+            let samples = found.iter().map(|((tenant, provider), depths)| {
+                (labels(tenant.as_str(), *provider), value(depths) as f64)
+            });
+            samples.collect()
+        };
+        Ok(vec![
+            gauges(
+                "connector_worker_queue_depth",
+                "Changes of a connector that are not done",
+                &samples(&of(Depths::live)),
+            ),
+            gauges(
+                "connector_dlq_depth",
+                "Changes of a connector that were given up",
+                &samples(&of(|depths| depths.dead)),
             ),
         ])
     }

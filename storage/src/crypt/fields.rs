@@ -71,6 +71,12 @@ pub fn seal(settings: &mut Settings, ring: &KeyRing, now: UnixMicros) {
     }
 }
 
+/// The secrets of settings that come from outside, where all are in the clear.
+#[must_use]
+pub fn in_clear(settings: &Settings) -> Vec<(&'static str, Secret)> {
+    secrets(settings).map(|(field, text)| (field, Secret::new(text.as_bytes().to_vec()))).collect()
+}
+
 /// The secrets of stored settings, of which each is sealed with the key of `version` or another one,
 /// or still in the clear.
 ///

@@ -197,6 +197,35 @@ pub fn hold(
     })
 }
 
+/// Puts an item off until an instant: it was not its turn. The attempt does not count; false if the
+/// lease was lost. A newer payload that came meanwhile is run at once.
+///
+/// # Errors
+///
+/// As for every read, or a fault of the disk.
+pub fn put_off(
+    tx: &mut WriteTx<'_>,
+    def: &QueueDef,
+    leased: &Leased,
+    until: UnixMicros,
+) -> Result<bool, StorageError> {
+    books::with(tx, def, |books| {
+        let Some((mut item, _)) = taken(books, leased)? else {
+            return Ok(false);
+        };
+        let (tenant, order) = (&leased.tenant, leased.order);
+        if let Some(successor) = books.successor(tenant, item.key.as_deref())? {
+            books.succeed(tenant, item, successor)?;
+            return Ok(true);
+        }
+        item.waits = Waits::Until(until);
+        books.put_in(tenant, order, &item)?;
+        books.count(tenant, Some(State::Leased), Some(State::Delayed), 1)?;
+        books.wake();
+        Ok(true)
+    })
+}
+
 /// Extends a lease to `now` plus the queue's lease, and returns the one that holds from now on;
 /// `None` if it was lost.
 ///

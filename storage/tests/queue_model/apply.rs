@@ -133,6 +133,7 @@ pub(super) fn apply(
         | Op::Bury { which, .. }
         | Op::Release { which }
         | Op::Hold { which }
+        | Op::PutOff { which, .. }
         | Op::Renew { which } => {
             if let Some((job, lease)) = real.pick(which) {
                 settle(real, model, op, job, lease)?;
@@ -229,6 +230,13 @@ fn settle(
             prop_assert_eq!(real.write(move |tx| queue::hold(tx, &DEF, &job, "one")), holds);
             if holds {
                 model.hold(id, "one");
+            }
+        }
+        Op::PutOff { by, .. } => {
+            let until = UnixMicros(model.now + i64::from(by));
+            prop_assert_eq!(real.write(move |tx| queue::put_off(tx, &DEF, &job, until)), holds);
+            if holds {
+                model.put_off(id, until.0);
             }
         }
         Op::Renew { .. } => {

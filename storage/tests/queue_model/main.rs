@@ -77,6 +77,10 @@ enum Op {
     Hold {
         which: usize,
     },
+    PutOff {
+        which: usize,
+        by: u8,
+    },
     Renew {
         which: usize,
     },
@@ -159,6 +163,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (which(), reason()).prop_map(|(which, reason)| Op::Bury { which, reason }),
         2 => which().prop_map(|which| Op::Release { which }),
         2 => which().prop_map(|which| Op::Hold { which }),
+        2 => (which(), 0u8..15).prop_map(|(which, by)| Op::PutOff { which, by }),
         2 => which().prop_map(|which| Op::Renew { which }),
         5 => (0u8..15).prop_map(|by| Op::Advance { by }),
         2 => Just(Op::Restart),

@@ -308,6 +308,12 @@ impl Model {
         }
     }
 
+    pub(crate) fn put_off(&mut self, id: JobId, until: i64) {
+        if !self.succeed(id, State::Ready) {
+            self.job(id).state = State::Delayed(until);
+        }
+    }
+
     pub(crate) fn renew(&mut self, id: JobId) -> u64 {
         self.leases += 1;
         let (number, now) = (self.leases, self.now);

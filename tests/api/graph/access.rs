@@ -90,6 +90,15 @@ fn guarded() -> Vec<(Request, &'static str)> {
         (Request::get("/_admin/config"), "super_admin"),
         (Request::get("/_admin/stats/ingest"), "admin:refresh"),
         (Request::get("/_admin/stats/deleted"), "admin:refresh"),
+        (Request::post("/_admin/connectors/http/ingest", &owner), "super_admin"),
+        (Request::post("/_admin/connectors/http/backfill", &owner), "admin:refresh"),
+        (Request::get("/_admin/connectors/http/queue-status?tenant_id=t1"), "admin:refresh"),
+        (Request::get("/_admin/connectors/http/queue"), "super_admin"),
+        (Request::delete("/_admin/connectors/http/queue?all=true"), "super_admin"),
+        (Request::get("/_admin/connectors/http/cursor?tenant_id=t1"), "admin:refresh"),
+        (Request::get("/_admin/connectors/dlq/inspect/http/t1"), "super_admin"),
+        (Request::post("/_admin/connectors/dlq/replay/http/t1", &json!({})), "super_admin"),
+        (Request::post("/_admin/connectors/dlq/clear/http/t1", &json!({})), "super_admin"),
         (Request::post("/_admin/db/check", &json!({})), "super_admin"),
         (Request::get("/_admin/db/stats"), "super_admin"),
         (Request::get("/_admin/db/activity"), "super_admin"),
@@ -117,7 +126,8 @@ fn guarded() -> Vec<(Request, &'static str)> {
 /// What a token without this scope is told. Scripts for connectors know other words.
 fn lacking(request: &Request, scope: &str) -> String {
     if request.target.starts_with("/_admin/connectors") {
-        return "admin scope required".to_owned();
+        let named = if scope == "super_admin" { scope } else { "admin" };
+        return format!("{named} scope required");
     }
     format!("Insufficient permissions. Required scope: {scope}")
 }
@@ -170,6 +180,7 @@ fn every_route_of_the_description_is_guarded_or_open() {
             let path = path.replace(NOBODY, "{id}").replace(ARCHIVE, "{name}");
             let path = path.replace("/queues/embedding", "/queues/{queue}");
             let path = path.replace("/connectors/http", "/connectors/{provider}");
+            let path = path.replace("/http/t1", "/{provider}/{tenant}");
             let path = path.replace("/triggers/x", "/triggers/{name}");
             format!("{} {path}", request.method)
         })

@@ -1,5 +1,6 @@
 //! Connectors and the keys that seal their secrets.
 
+mod flow;
 mod rotation;
 
 use activekg_storage::tables::auth::AUDIT;

@@ -1,5 +1,6 @@
 //! Connectors: what is asked of them and what is answered.
 
+pub mod flow;
 mod redact;
 mod settings;
 #[cfg(test)]

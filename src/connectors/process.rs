@@ -1,0 +1,380 @@
+//! One change of a source, and what it makes of the graph.
+//!
+//! A change says that an object may have changed, not what it is now: what counts is what the
+//! source has when the change is worked on. So a change may be worked on twice, late, or in
+//! another order, and the document is as the object is.
+
+use activekg_storage::ids::TenantId;
+use activekg_storage::time::UnixMicros;
+use serde_json::Value;
+use tracing::info;
+
+use super::change::{Action, Change};
+use super::source::{FaultClass, Found, Source};
+use super::throttle::Said;
+use super::{Fault, Provider};
+use crate::documents::chunk::{Chunk, Chunking, chunks};
+use crate::documents::{Extractor, NoText, identity};
+use crate::graph::{self, DocumentChange, Graph, KnownDocument, NewChunk, NewDocument, Object};
+use crate::timestamp::iso;
+
+/// The class of every parent.
+const DOCUMENT: &str = "Document";
+
+/// Makes documents of the objects of sources.
+#[derive(Clone)]
+pub struct Processor {
+    graph: Graph,
+    extractor: Extractor,
+    chunking: Chunking,
+    /// Largest object that is taken, in bytes, unless its connector has a limit of its own.
+    max_bytes: u64,
+}
+
+/// A source, and whose it is.
+#[derive(Clone)]
+pub struct Place {
+    /// The owner of the documents.
+    pub tenant: TenantId,
+    /// What kind of source it is.
+    pub provider: Provider,
+    /// The source.
+    pub source: Source,
+    /// What the names of its objects begin with.
+    pub prefix: String,
+    /// The largest object its connector takes, in bytes, if it says.
+    pub max_bytes: Option<u64>,
+}
+
+/// What a change came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// A document that was not there, or was deleted.
+    Created,
+    /// A document that was there is another now.
+    Updated,
+    /// Nothing, or what is said of the document.
+    Skipped,
+    /// A document is soft-deleted.
+    Deleted,
+}
+
+impl Effect {
+    /// Every effect.
+    pub const ALL: [Self; 4] = [Self::Created, Self::Updated, Self::Skipped, Self::Deleted];
+
+    /// The word in labels and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Skipped => "skipped",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+/// Why a change came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The source.
+    #[error("{0}")]
+    Source(#[from] Fault),
+    /// The object has no text that can be read.
+    #[error("{class}: {0}", class = class_of(*.0))]
+    Text(NoText),
+    /// There is no room: the embedder has too much to do, or the disk is full.
+    #[error("busy: {0}")]
+    Busy(graph::Error),
+    /// The graph.
+    #[error("storage: {0}")]
+    Graph(graph::Error),
+}
+
+/// Names of classes that are not the source's.
+const UNSUPPORTED: &str = "unsupported_type";
+const EXTRACT_FAILED: &str = "extract_failed";
+const EXTRACTOR_BUSY: &str = "extractor_busy";
+
+/// What there is to do about no text.
+fn class_of(reason: NoText) -> &'static str {
+    match reason {
+        NoText::Unsupported | NoText::Legacy => UNSUPPORTED,
+        NoText::NotStarted | NoText::Busy => EXTRACTOR_BUSY,
+        NoText::Empty
+        | NoText::Blank
+        | NoText::Encrypted
+        | NoText::Damaged
+        | NoText::TooLong
+        | NoText::Expands
+        | NoText::TooDeep
+        | NoText::Timeout
+        | NoText::Crashed => EXTRACT_FAILED,
+    }
+}
+
+impl Failure {
+    /// Every class there is, for series that begin at zero.
+    pub const CLASSES: [&'static str; 12] = [
+        "not_found",
+        "access_denied",
+        "rate_limited",
+        "network",
+        "timeout",
+        "too_large",
+        UNSUPPORTED,
+        "settings",
+        EXTRACT_FAILED,
+        EXTRACTOR_BUSY,
+        "storage",
+        "panic",
+    ];
+
+    /// The class in labels, logs and dead letters.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Source(fault) => fault.class.as_str(),
+            Self::Text(reason) => class_of(*reason),
+            Self::Busy(_) => "busy",
+            Self::Graph(_) => "storage",
+        }
+    }
+
+    /// Whether another attempt may fare better.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            // Settings may be mended before the attempts end.
+            Self::Source(fault) => {
+                fault.class.is_transient() || fault.class == FaultClass::Settings
+            }
+            Self::Text(reason) => class_of(*reason) == EXTRACTOR_BUSY,
+            Self::Busy(_) => true,
+            Self::Graph(error) => !matches!(error, graph::Error::ExternalIdTaken { .. }),
+        }
+    }
+
+    /// What it says about the source.
+    #[must_use]
+    pub fn says(&self) -> Said {
+        let Self::Source(fault) = self else { return Said::Works };
+        match fault.class {
+            FaultClass::AccessDenied | FaultClass::Network | FaultClass::Timeout => Said::Fails,
+            FaultClass::RateLimited => fault.retry_after.map_or(Said::Nothing, Said::Pauses),
+            FaultClass::NotFound
+            | FaultClass::TooLarge
+            | FaultClass::Unsupported
+            | FaultClass::Settings => Said::Nothing,
+        }
+    }
+}
+
+impl From<graph::Error> for Failure {
+    fn from(error: graph::Error) -> Self {
+        match error {
+            busy @ (graph::Error::QueueFull
+            | graph::Error::TenantQueueFull
+            | graph::Error::NoSpace { .. }) => Self::Busy(busy),
+            other => Self::Graph(other),
+        }
+    }
+}
+
+impl Processor {
+    /// Reads with `extractor`, cuts as `chunking` says, and writes to `graph`.
+    #[must_use]
+    pub fn new(graph: Graph, extractor: Extractor, chunking: Chunking, max_bytes: u64) -> Self {
+        Self { graph, extractor, chunking, max_bytes }
+    }
+
+    /// Makes the document of a change what the object is now. The same change twice is once.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]; then the document is as it was.
+    pub async fn apply(&self, place: &Place, change: &Change) -> Result<Effect, Failure> {
+        let Place { tenant, provider, source, prefix: _, max_bytes } = place;
+        let name = document_name(*provider, tenant, &change.uri);
+        let known = self.graph.known_documents(tenant, vec![name.clone()]).await?;
+        let known = known.into_iter().next().flatten();
+        if is_older(*provider, change, known.as_ref()) {
+            skipping(place, &change.uri, "a newer change was taken in");
+            return Ok(Effect::Skipped);
+        }
+        if change.action == Action::Deleted {
+            return self.delete(tenant, &name).await;
+        }
+        let found = match source.stat(&change.uri).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return self.delete(tenant, &name).await,
+            Err(fault) if fault.class == FaultClass::NotFound => {
+                return self.delete(tenant, &name).await;
+            }
+            Err(fault) => return Err(fault.into()),
+        };
+        let live = known.filter(|known| !known.is_deleted);
+        let same_etag = |known: &KnownDocument| found.etag.is_some() && known.etag == found.etag;
+        if live.as_ref().is_some_and(same_etag) {
+            skipping(place, &change.uri, "ETag unchanged");
+            return Ok(Effect::Skipped);
+        }
+        let bytes = match source.fetch(&found, max_bytes.unwrap_or(self.max_bytes)).await {
+            Ok(bytes) => bytes,
+            // It went between the two questions.
+            Err(fault) if fault.class == FaultClass::NotFound => {
+                return self.delete(tenant, &name).await;
+            }
+            Err(fault) => return Err(fault.into()),
+        };
+        let n_bytes = bytes.len();
+        let text = self.extractor.read(&found.title, found.content_type.as_deref(), bytes).await;
+        let text = text.map_err(Failure::Text)?;
+        let chunking = self.chunking;
+        // Long texts take a while to be hashed and cut.
+        let cut = tokio::task::spawn_blocking(move || {
+            let pieces = chunks(&text, chunking).into_iter();
+            let pieces = pieces.map(|Chunk { text, chars }| NewChunk { text, chars }).collect();
+            (identity::sha256(&text), pieces)
+        });
+        let (hash, pieces): (String, Vec<NewChunk>) =
+            cut.await.map_err(|_| graph::Error::Interrupted)?;
+        let same_text = live.is_some_and(|known| known.content_hash.as_ref() == Some(&hash));
+        let said = said(change, &found, &hash, n_bytes);
+        if same_text && self.graph.describe_document(tenant, &name, said.clone()).await? {
+            skipping(place, &change.uri, "content hash unchanged");
+            return Ok(Effect::Skipped);
+        }
+        let mut props = found.props;
+        props.extend(said.into_iter().filter(|(_, value)| !value.is_null()));
+        let document = NewDocument {
+            tenant: tenant.clone(),
+            external_id: name,
+            title: found.title,
+            classes: vec![DOCUMENT.to_owned()],
+            props,
+            chunk_props: Object::new(),
+            chunks: pieces,
+        };
+        // Nobody waits for the embedding.
+        let (mut outcomes, _) = self.graph.take_in(vec![document]).await?;
+        match outcomes.pop().unwrap_or(Err(graph::Error::Interrupted))?.change {
+            DocumentChange::Created => Ok(Effect::Created),
+            DocumentChange::Updated => Ok(Effect::Updated),
+            DocumentChange::Unchanged => Ok(Effect::Skipped),
+        }
+    }
+
+    async fn delete(&self, tenant: &TenantId, name: &str) -> Result<Effect, Failure> {
+        let deleted = self.graph.delete_document(tenant, name).await?;
+        Ok(if deleted { Effect::Deleted } else { Effect::Skipped })
+    }
+}
+
+/// The name of the document of an object.
+#[must_use]
+pub fn document_name(provider: Provider, tenant: &TenantId, uri: &str) -> String {
+    let rest = uri.split_once("://").or_else(|| uri.split_once(':')).map_or(uri, |(_, rest)| rest);
+    identity::external_id(provider.as_str(), tenant, rest)
+}
+
+/// Whether the document is of a later change of the object than this one.
+fn is_older(provider: Provider, change: &Change, known: Option<&KnownDocument>) -> bool {
+    let Some(KnownDocument { generation, sequencer, .. }) = known else { return false };
+    let of_known = Change {
+        generation: generation.clone(),
+        sequencer: sequencer.clone(),
+        ..Change::new(String::new(), change.action, change.origin)
+    };
+    match (change.rank(provider), of_known.rank(provider)) {
+        (Some(rank), Some(known)) => rank < known,
+        _ => false,
+    }
+}
+
+/// What is written down of an object besides its text; null is nothing.
+fn said(change: &Change, found: &Found, hash: &str, n_bytes: usize) -> Object {
+    let text = |text: &Option<String>| Value::from(text.clone());
+    let modified_at = found.modified_at.or(change.modified_at);
+    let mut said = Object::new();
+    let mut say = |name: &str, value: Value| drop(said.insert(name.to_owned(), value));
+    say("etag", text(&found.etag));
+    say("modified_at", modified_at.map(|at: UnixMicros| iso(at.get())).into());
+    say("content_hash", hash.into());
+    say("mime_type", text(&found.content_type));
+    say("size", n_bytes.into());
+    if found.generation.is_some() {
+        say("generation", text(&found.generation));
+    }
+    // Without one, what is known of an earlier change stays: it still is one.
+    if change.sequencer.is_some() {
+        say("sequencer", text(&change.sequencer));
+    }
+    said
+}
+
+fn skipping(place: &Place, uri: &str, why: &str) {
+    let Place { tenant, provider, .. } = place;
+    let provider = provider.as_str();
+    info!(tenant_id = %tenant, provider, uri, "Skipping a connector item: {why}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connectors::Origin;
+
+    #[test]
+    fn documents_are_named_by_what_follows_the_scheme() {
+        let acme = TenantId::new("acme").unwrap();
+        for (provider, uri, name) in [
+            (Provider::Gcs, "gs://docs-bucket/a/b.pdf", "gcs:acme:docs-bucket/a/b.pdf"),
+            (Provider::S3, "s3://my-bucket/q1 2026.txt", "s3:acme:my-bucket/q1 2026.txt"),
+            (Provider::Drive, "drive:1AbC", "drive:acme:1AbC"),
+            (Provider::Http, "https://example.org/a:b", "http:acme:example.org/a:b"),
+        ] {
+            assert_eq!(document_name(provider, &acme, uri), name);
+        }
+    }
+
+    #[test]
+    fn what_came_before_the_document_is_older() {
+        let known = KnownDocument {
+            etag: None,
+            content_hash: None,
+            generation: Some("7".to_owned()),
+            sequencer: Some("0A".to_owned()),
+            is_deleted: false,
+        };
+        let change = |generation: Option<&str>, sequencer: Option<&str>| Change {
+            generation: generation.map(str::to_owned),
+            sequencer: sequencer.map(str::to_owned),
+            ..Change::new("u".to_owned(), Action::Deleted, Origin::Webhook)
+        };
+        for (provider, generation, sequencer, older) in [
+            (Provider::Gcs, Some("6"), None, true),
+            (Provider::Gcs, Some("7"), None, false),
+            (Provider::Gcs, None, Some("09"), false),
+            (Provider::S3, None, Some("09"), true),
+            (Provider::S3, None, Some("0B"), false),
+            (Provider::Local, Some("1"), Some("1"), false),
+        ] {
+            let change = change(generation, sequencer);
+            assert_eq!(is_older(provider, &change, Some(&known)), older, "{change:?}");
+            assert!(!is_older(provider, &change, None));
+        }
+    }
+
+    #[test]
+    fn every_class_is_among_those_that_begin_at_zero() {
+        let texts = [NoText::Empty, NoText::Unsupported, NoText::Busy].map(Failure::Text);
+        let graph = Failure::from(graph::Error::Interrupted);
+        for failure in texts.iter().chain([&graph]) {
+            assert!(Failure::CLASSES.contains(&failure.class()), "{failure}");
+            assert!(failure.to_string().starts_with(&format!("{}: ", failure.class())));
+        }
+        assert!(Failure::from(graph::Error::QueueFull).is_transient());
+        assert!(!Failure::Text(NoText::Unsupported).is_transient());
+    }
+}

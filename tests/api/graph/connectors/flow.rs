@@ -1,0 +1,418 @@
+//! What connectors bring in: from a change of a file to what searches show.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{at, register};
+use crate::common::token::{JWT_ENV, token};
+use crate::common::{Options, Request, Server};
+
+/// A folder of files with a server that may read it, and does not embed: that takes long here.
+struct Site {
+    server: Server,
+    folder: PathBuf,
+    _dir: TempDir,
+}
+
+impl Site {
+    fn new(env: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().canonicalize().unwrap().join("docs");
+        fs::create_dir(&folder).unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        let options = Options::new(env)
+            .set("ACTIVEKG_FILE_BASEDIRS", base.to_str().unwrap())
+            .set("CONNECTOR_WORKER_POLL_INTERVAL", "0.1")
+            .set("RUN_EMBEDDING_WORKER", "false")
+            .set("RUN_SCHEDULER", "false");
+        Self { server: options.start(), folder, _dir: dir }
+    }
+
+    fn registered(tenant: &str) -> Self {
+        let site = Self::new(&[]);
+        site.register(tenant);
+        site
+    }
+
+    fn register(&self, tenant: &str) {
+        register(&self.server, "local", tenant, &json!({ "path": self.folder }));
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.folder.join(name), text).unwrap();
+    }
+
+    fn uri(&self, name: &str) -> String {
+        format!("file://{}", self.folder.join(name).display())
+    }
+
+    #[track_caller]
+    fn ingest(&self, body: &Value) -> Value {
+        self.server.post(&at("local/ingest"), body).expect(200)
+    }
+
+    /// Takes in everything of a tenant, and waits until it is done.
+    #[track_caller]
+    fn take(&self, tenant: &str) -> Value {
+        let answer = self.ingest(&json!({ "tenant_id": tenant, "dry_run": false }));
+        self.settled(tenant);
+        answer
+    }
+
+    /// Works on these files, whatever is known of them.
+    #[track_caller]
+    fn touch(&self, tenant: &str, names: &[&str]) {
+        let uris: Vec<String> = names.iter().map(|name| self.uri(name)).collect();
+        self.ingest(&json!({ "tenant_id": tenant, "dry_run": false, "uris": uris }));
+        self.settled(tenant);
+    }
+
+    #[track_caller]
+    fn settled(&self, tenant: &str) -> Value {
+        let status = Request::get(at(&format!("local/queue-status?tenant_id={tenant}")));
+        let done = |status: &Value| status["pending"] == status["held"];
+        self.server.until(&status, |answer| done(&answer.json())).expect(200)
+    }
+
+    /// What a search for words finds, by the names of the documents.
+    #[track_caller]
+    fn found(&self, words: &str) -> Vec<String> {
+        let search = json!({ "query": words, "mode": "bm25", "tenant_id": "default" });
+        let found = self.server.post("/search", &search).expect(200);
+        let results = found["results"].as_array().unwrap().iter();
+        let title = |hit: &Value| hit["props"]["parent_title"].as_str().unwrap_or("?").to_owned();
+        let mut titles: Vec<String> = results.map(title).collect();
+        titles.sort();
+        titles
+    }
+
+    /// Waits until a search finds these.
+    #[track_caller]
+    fn finds(&self, words: &str, names: &[&str]) {
+        let search = json!({ "query": words, "mode": "bm25", "tenant_id": "default" });
+        let search = Request::post("/search", &search);
+        self.server.until(&search, |_| self.found(words) == names);
+    }
+
+    /// The parent node of a file.
+    #[track_caller]
+    fn document(&self, tenant: &str, name: &str) -> Value {
+        let path = self.folder.join(name);
+        let external = format!("local:{tenant}:{}", path.display());
+        let query = format!("/nodes/by-external-id?tenant_id={tenant}&external_id={external}");
+        self.server.get(&query).expect(200)
+    }
+}
+
+fn counted(server: &Server, name: &str) -> f64 {
+    let text = server.get("/prometheus");
+    let line = text.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {}", text.text())).parse().unwrap()
+}
+
+#[test]
+fn files_become_documents_change_go_and_come_back() {
+    let site = Site::registered("default");
+    site.write("ferry.txt", "The ferry leaves at noon.");
+    site.write("zeppelin.txt", "The zeppelin lands at dusk.");
+    let dry = site.ingest(&json!({}));
+    assert_eq!((&dry["status"], &dry["would_queue"]), (&json!("dry_run"), &json!(2)));
+    assert_eq!((&dry["total_found"], &dry["next_cursor"]), (&json!(2), &Value::Null));
+    assert_eq!(site.settled("default")["pending"], 0, "nothing was queued");
+
+    let taken = site.take("default");
+    assert_eq!((&taken["status"], &taken["queued_count"]), (&json!("queued"), &json!(2)));
+    assert_eq!(taken["queue_key"], "connector:local:default:queue");
+    site.finds("ferry", &["ferry.txt"]);
+    let document = site.document("default", "ferry.txt");
+    let props = &document["props"];
+    assert_eq!((&props["title"], &props["is_parent"]), (&json!("ferry.txt"), &json!(true)));
+    assert_eq!(props["size"], 25);
+    assert_eq!(props["content_hash"].as_str().map(str::len), Some(64));
+    assert!(props["etag"].is_string() && props["modified_at"].is_string(), "{document}");
+
+    let again = site.take("default");
+    assert_eq!((&again["queued_count"], &again["skipped_count"]), (&json!(0), &json!(2)));
+    site.touch("default", &["ferry.txt"]);
+    assert!(site.server.log().contains("ETag unchanged"), "{}", site.server.log());
+
+    site.write("ferry.txt", "The ferry leaves at ten, the bus at eleven.");
+    assert_eq!(site.take("default")["queued_count"], 1);
+    site.finds("bus", &["ferry.txt"]);
+    assert_eq!(site.found("noon"), [""; 0]);
+    assert_eq!(site.document("default", "ferry.txt")["id"], document["id"], "in place");
+
+    fs::remove_file(site.folder.join("ferry.txt")).unwrap();
+    site.touch("default", &["ferry.txt"]);
+    assert_eq!(site.found("ferry bus"), [""; 0], "hidden at once");
+    let hidden = site.document("default", "ferry.txt");
+    assert!(hidden["classes"].as_array().unwrap().contains(&json!("Deleted")), "{hidden}");
+    assert!(hidden["props"]["deletion_grace_until"].is_string(), "{hidden}");
+    let ask = json!({ "question": "When does the ferry leave?", "tenant_id": "default" });
+    let answer = site.server.post("/ask", &ask).expect(200);
+    assert!(!answer["answer"].to_string().contains("ten"), "{answer}");
+
+    site.write("ferry.txt", "The ferry leaves at ten, the bus at eleven.");
+    assert_eq!(site.take("default")["queued_count"], 1);
+    site.finds("bus", &["ferry.txt"]);
+    let revived = site.document("default", "ferry.txt");
+    assert_eq!(revived["classes"], json!(["Document"]));
+    assert!(revived["props"].get("deleted_at").is_none(), "{revived}");
+
+    let of = |result| {
+        let labels = format!("provider=\"local\",result=\"{result}\",tenant=\"default\"");
+        counted(&site.server, &format!("connector_worker_processed_total{{{labels}}}"))
+    };
+    assert_eq!(["created", "updated", "deleted"].map(of), [3.0, 1.0, 1.0]);
+    assert!(of("skipped") >= 1.0);
+    let labels = "provider=\"local\",tenant=\"default\"";
+    assert_eq!(counted(&site.server, &format!("connector_ingest_total{{{labels}}}")), 4.0);
+    assert_eq!(counted(&site.server, &format!("connector_worker_queue_depth{{{labels}}}")), 0.0);
+}
+
+/// The chunks of a file, in order: id, text, version.
+fn chunks(site: &Site, name: &str) -> Vec<(String, String, u64)> {
+    let path = site.folder.join(name);
+    let mut chunks = Vec::new();
+    for index in 0.. {
+        let external = format!("local:default:{}%23chunk{index}", path.display());
+        let query = format!("/nodes/by-external-id?tenant_id=default&external_id={external}");
+        let answer = site.server.get(&query);
+        if answer.status == 404 {
+            return chunks;
+        }
+        let node = answer.expect(200);
+        let text = node["props"]["text"].as_str().unwrap().to_owned();
+        let id = node["id"].as_str().unwrap().to_owned();
+        chunks.push((id, text, node["version"].as_u64().unwrap_or(0)));
+    }
+    unreachable!("a document has so many chunks")
+}
+
+#[test]
+fn a_shorter_text_has_fewer_chunks_and_keeps_the_same_ones() {
+    let site = Site::registered("default");
+    let sentences = |n: usize| -> String { (0..n).map(|n| format!("Sentence {n:05}. ")).collect() };
+    site.write("long.txt", &sentences(1500));
+    site.take("default");
+    let before = chunks(&site, "long.txt");
+    assert_eq!(before.len(), 4);
+    site.write("long.txt", &sentences(700));
+    site.take("default");
+    let after = chunks(&site, "long.txt");
+    assert_eq!(after.len(), 2, "surplus chunks are gone");
+    assert_eq!(after[0].0, before[0].0);
+    assert_eq!(after[0].1, before[0].1, "the first one is the same");
+
+    // The same text with another time: only what is said of it changes.
+    let hash = site.document("default", "long.txt")["props"]["content_hash"].clone();
+    let file = fs::File::open(site.folder.join("long.txt")).unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    file.set_modified(std::time::SystemTime::now() - hour).unwrap();
+    site.touch("default", &["long.txt"]);
+    assert!(site.server.log().contains("content hash unchanged"), "{}", site.server.log());
+    let document = site.document("default", "long.txt");
+    assert_eq!(document["props"]["content_hash"], hash);
+    assert_eq!(chunks(&site, "long.txt"), after);
+}
+
+#[test]
+fn what_no_connector_can_work_on_is_held_until_one_can() {
+    let site = Site::registered("default");
+    site.write("a.txt", "The anchor is heavy.");
+    let owner = json!({ "tenant_id": "default" });
+    site.server.post(&at("local/disable"), &owner).expect(200);
+    let refused = site.server.post(&at("local/ingest"), &json!({})).expect_detail(400);
+    assert_eq!(refused, "local connector not registered for tenant");
+    site.server.post(&at("local/enable"), &owner).expect(200);
+
+    // Nothing of the queue is leased while it is paused, so the item is there to be held.
+    site.server.post("/admin/queues/connector:local/pause", &json!({})).expect(200);
+    site.ingest(&json!({ "dry_run": false }));
+    site.server.post(&at("local/disable"), &owner).expect(200);
+    let status = site.settled("default");
+    assert_eq!((&status["held"], &status["pending"]), (&json!(1), &json!(1)));
+    let peeked = site.server.get(&at("local/queue?tenant_id=default&from=oldest&limit=1"));
+    let peeked = peeked.expect(200);
+    assert_eq!((&peeked["depth"], &peeked["items"][0]["state"]), (&json!(1), &json!("held")));
+    assert_eq!(peeked["items"][0]["held"], "no_config");
+    assert_eq!(peeked["items"][0]["item"]["uri"], site.uri("a.txt"));
+    assert_eq!(peeked["items"][0]["item"]["operation"], "upsert");
+    assert_eq!(peeked["items"][0]["item"]["source"], "ingest");
+
+    site.server.post("/admin/queues/connector:local/resume", &json!({})).expect(200);
+    assert_eq!(site.settled("default")["held"], 1, "it stays held");
+    site.server.post(&at("local/enable"), &owner).expect(200);
+    let status = Request::get(at("local/queue-status?tenant_id=default"));
+    site.server.until(&status, |answer| answer.json()["pending"] == 0);
+    site.finds("anchor", &["a.txt"]);
+
+    site.server.post("/admin/queues/connector:local/pause", &json!({})).expect(200);
+    site.write("b.txt", "The boat is light.");
+    site.ingest(&json!({ "dry_run": false }));
+    site.server.delete(&at("local/config?tenant_id=default")).expect(200);
+    assert_eq!(site.settled("default")["held"], 1);
+    site.server.post("/admin/queues/connector:local/resume", &json!({})).expect(200);
+    site.register("default");
+    site.server.until(&status, |answer| answer.json()["pending"] == 0);
+    site.finds("boat", &["b.txt"]);
+}
+
+#[test]
+fn what_cannot_be_taken_in_is_kept_with_its_reason() {
+    let site = Site::new(&[("CONNECTOR_MAX_FILE_SIZE_MB", "1")]);
+    site.register("default");
+    site.write("good.txt", "The good one.");
+    site.write("blank.txt", " \n ");
+    site.write("large.txt", &"x".repeat((1 << 20) + 1));
+    site.take("default");
+    site.finds("good", &["good.txt"]);
+    let inspect = at("dlq/inspect/local/default");
+    let dead = site.server.get(&inspect).expect(200);
+    assert_eq!(
+        (&dead["queue_key"], &dead["depth"]),
+        (&json!("connector:local:default:dlq"), &json!(2))
+    );
+    let mut letters = dead["items"].as_array().unwrap().clone();
+    letters.sort_by_key(|letter| letter["item"]["uri"].as_str().map(str::to_owned));
+    let classes: Vec<&Value> = letters.iter().map(|letter| &letter["error_class"]).collect();
+    assert_eq!(classes, [&json!("extract_failed"), &json!("too_large")]);
+    for letter in &letters {
+        assert_eq!((&letter["reason"], &letter["attempts"]), (&json!("permanent"), &json!(1)));
+        assert_eq!(
+            (&letter["provider"], &letter["tenant_id"]),
+            (&json!("local"), &json!("default"))
+        );
+        assert_eq!(
+            (&letter["operation"], &letter["item"]["operation"]),
+            (&json!("upsert"), &json!("upsert"))
+        );
+        assert!(letter["failed_at"].is_string() && letter["timestamp"] == letter["failed_at"]);
+    }
+    assert!(site.server.log().contains("ingestion failed"));
+    let labels = "provider=\"local\",tenant=\"default\"";
+    assert_eq!(counted(&site.server, &format!("connector_dlq_depth{{{labels}}}")), 2.0);
+    let dead = "provider=\"local\",reason=\"permanent\",tenant=\"default\"";
+    assert_eq!(counted(&site.server, &format!("connector_dlq_total{{{dead}}}")), 2.0);
+    let none = site.server.get(&format!("{inspect}?reason=exhausted")).expect(200);
+    assert_eq!(none["items"], json!([]));
+
+    site.write("blank.txt", "No longer blank.");
+    let one = json!({ "id": letters[0]["id"] });
+    let replayed = site.server.post(&at("dlq/replay/local/default"), &one).expect(200);
+    assert_eq!(replayed, json!({ "replayed": 1, "superseded": 0 }));
+    site.finds("longer", &["blank.txt"]);
+    let cleared =
+        site.server.send(&Request::new("POST", at("dlq/clear/local/default"))).expect(200);
+    assert_eq!(cleared, json!({ "purged": 1, "remaining": 0 }));
+}
+
+#[test]
+fn a_backfill_stops_at_its_limit_and_goes_on_where_it_stopped() {
+    let site = Site::registered("default");
+    for n in 0..7 {
+        site.write(&format!("{n}.txt"), &format!("Number {n} of the files."));
+    }
+    let body = json!({ "max_items": 5, "batch_size": 2, "dry_run": false });
+    let first = site.ingest(&body);
+    assert_eq!((&first["queued_count"], &first["total_found"]), (&json!(5), &json!(5)));
+    let cursor = first["next_cursor"].as_str().expect("there is more");
+    let rest = site.ingest(&json!({ "cursor": cursor, "dry_run": false, "skip_existing": false }));
+    assert_eq!((&rest["queued_count"], &rest["next_cursor"]), (&json!(2), &Value::Null));
+    site.settled("default");
+
+    let dry = json!({ "dry_run": true });
+    let nothing = site.server.post(&at("local/backfill"), &dry).expect(200);
+    let expected = json!({
+        "status": "ok", "found": 7, "next_cursor": null, "queued": 0, "skipped": 7,
+        "tenant_id": "default", "provider": "local", "queue_key": "connector:local:default:queue",
+    });
+    assert_eq!(nothing, expected);
+    site.write("0.txt", "Another text.");
+    let one = site.server.send(&Request::new("POST", at("local/backfill"))).expect(200);
+    assert_eq!((&one["queued"], &one["skipped"]), (&json!(1), &json!(6)));
+    for (provider, body) in
+        [("s3", json!({})), ("ftp", json!({})), ("local", json!({"tenant_id": "other"}))]
+    {
+        let refused = site.server.post(&at(&format!("{provider}/backfill")), &body);
+        assert_eq!(
+            refused.expect_detail(400),
+            format!("{provider} connector not registered for tenant")
+        );
+    }
+    let cursor = site.server.get(&at("local/cursor?tenant_id=default")).expect(200);
+    assert_eq!((&cursor["provider"], &cursor["tenant_id"]), (&json!("local"), &json!("default")));
+    let health = site.server.get("/health").expect(200);
+    assert_eq!(health["components"]["workers"]["connector"]["running"], 4);
+}
+
+#[test]
+fn waiting_changes_can_be_thrown_away() {
+    let site = Site::registered("default");
+    site.server.post("/admin/queues/connector:local/pause", &json!({})).expect(200);
+    for n in 0..3 {
+        site.write(&format!("{n}.txt"), "text");
+    }
+    site.ingest(&json!({ "dry_run": false }));
+    let queue = at("local/queue?tenant_id=default");
+    let newest = site.server.get(&format!("{queue}&from=newest&limit=2")).expect(200);
+    assert_eq!((&newest["depth"], newest["items"].as_array().map(Vec::len)), (&json!(3), Some(2)));
+    assert_eq!(site.server.delete(&queue).status, 422, "it must say what goes");
+    let kept = site.server.delete(&format!("{queue}&keep=1")).expect(200);
+    assert_eq!(kept, json!({ "purged": 2, "remaining": 1 }));
+    let all = site.server.delete(&format!("{queue}&all=true")).expect(200);
+    assert_eq!(all, json!({ "purged": 1, "remaining": 0 }));
+}
+
+#[test]
+fn only_operators_see_queues_of_others() {
+    let mut env = JWT_ENV.to_vec();
+    env.push(("RUN_CONNECTOR_WORKER", "false"));
+    let site = Site::new(&env);
+    let admin = token("acme", &["admin:refresh"]);
+    let operator = token("root", &["super_admin"]);
+    let send = |request: Request, token: &str| site.server.send(&request.bearer(token));
+    let status = |tenant: &str| Request::get(at(&format!("local/queue-status?tenant_id={tenant}")));
+    assert_eq!(send(status("acme"), &admin).expect(200)["tenant_id"], "acme");
+    assert_eq!(send(status("harbor"), &admin).expect_detail(403), "Cross-tenant access denied");
+    assert_eq!(send(status("harbor"), &operator).expect(200)["pending"], 0);
+    let ingest = || Request::post(at("local/ingest"), &json!({ "tenant_id": "acme" }));
+    assert_eq!(send(ingest(), &admin).expect_detail(403), "super_admin scope required");
+    assert_eq!(
+        send(ingest(), &operator).expect_detail(400),
+        "local connector not registered for tenant"
+    );
+    let inspect = || Request::get(at("dlq/inspect/local/acme"));
+    assert_eq!(send(inspect(), &admin).expect_detail(403), "super_admin scope required");
+    assert_eq!(send(inspect(), &operator).expect(200)["depth"], 0);
+    assert_eq!(send(Request::get(at("dlq/inspect/ftp/acme")), &operator).status, 400);
+    let backfill = Request::post(at("local/backfill"), &json!({ "tenant_id": "harbor" }));
+    assert_eq!(send(backfill, &admin).expect_detail(403), "Cross-tenant access denied");
+    assert_eq!(
+        site.server.get("/health").expect(200)["components"]["workers"]["connector"]["running"],
+        0
+    );
+}
+
+#[test]
+fn a_killed_server_takes_up_what_was_queued() {
+    let mut site = Site::registered("default");
+    const FILES: usize = 200;
+    for n in 0..FILES {
+        site.write(&format!("{n}.txt"), &format!("The text of number {n}."));
+    }
+    site.ingest(&json!({ "dry_run": false, "batch_size": 500 }));
+    for _ in 0..3 {
+        site.server.kill();
+        site.server.start_again(&[]);
+    }
+    let status = Request::get(at("local/queue-status?tenant_id=default"));
+    let done = site.server.until(&status, |answer| answer.json()["pending"] == 0).expect(200);
+    assert_eq!((&done["dlq"], &done["leased"]), (&json!(0), &json!(0)));
+    let again = site.ingest(&json!({ "dry_run": true }));
+    assert_eq!((&again["would_queue"], &again["skipped_count"]), (&json!(0), &json!(FILES)));
+    assert!(Path::new(&site.folder).exists());
+}
