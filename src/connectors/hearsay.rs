@@ -7,7 +7,7 @@ use super::{Connectors, Provider};
 
 /// Why word is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dropped {
+enum Dropped {
     /// It is no JSON object.
     InvalidJson,
     /// It names no tenant.
@@ -24,8 +24,7 @@ pub enum Dropped {
 
 impl Dropped {
     /// The label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidJson => "invalid_json",
             Self::MissingTenant => "missing_tenant_id",

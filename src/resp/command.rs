@@ -55,7 +55,7 @@ async fn dispatch(app: &App, name: &str, arguments: &[Vec<u8>]) -> Result<Reply,
         ("PUBLISH", [channel, message]) => publish(app, channel, message),
         ("FLUSHDB", _) => {
             // Of a cache, and of nothing else.
-            app.connectors.flush();
+            let _n_forgotten = app.connectors.flush();
             Reply::Simple("OK")
         }
         ("INFO", _) => Reply::text(info(app)),
