@@ -75,6 +75,8 @@ pub(super) async fn deleted(
 
 /// The tenant that is named, else all that the caller answers for.
 fn tenant(app: &App, caller: &Caller, named: Option<&str>) -> Result<Option<TenantId>, ApiError> {
+    // Says in the words of this surface which scope it takes.
+    app.view(caller, Access::Admin, None, OpenTenant::Default)?;
     match named {
         Some(name) => app.administered(caller, Some(name)).map(Some),
         None => app.listed(caller),
