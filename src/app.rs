@@ -11,8 +11,7 @@ use crate::ask::Ask;
 use crate::auth::Authenticator;
 use crate::backup::Backups;
 use crate::config::Config;
-
-use crate::connectors::{Connectors, Feed, Policy, SourceParts, Webhooks};
+use crate::connectors::{Connectors, Feed, Policy, Purger, SourceParts, Webhooks};
 use crate::documents::Intake;
 use crate::embedding::Embedder;
 use crate::graph::Graph;
@@ -59,6 +58,8 @@ pub struct App {
     pub connector_workers: Arc<WorkerCounts>,
     /// What connectors may lead to.
     pub connector_policy: Arc<Policy>,
+    /// Purges of what was deleted.
+    pub purger: Purger,
     /// Backups of the store.
     pub backups: Backups,
     /// The queues, for those who look after them.

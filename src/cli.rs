@@ -6,6 +6,8 @@
 mod ask;
 mod backup;
 mod banner;
+mod bus;
+mod cache;
 mod completions;
 mod connectors;
 mod dashboards;
@@ -13,14 +15,22 @@ mod db;
 mod demo;
 mod dlq;
 mod embed;
+mod embedding;
 mod eval;
 mod extract;
+mod index;
 mod keys;
 mod mcp;
 mod models;
+mod net;
+mod purge;
 mod queue;
 mod remote;
 mod serve;
+mod settings;
+mod stats;
+mod status;
+mod support;
 mod token;
 
 use std::process::ExitCode;
@@ -97,6 +107,26 @@ enum Command {
     Keys(keys::KeysArgs),
     /// Write alert rules for Prometheus and dashboards for Grafana
     Dashboards(dashboards::DashboardsArgs),
+    /// Say how the running server is
+    Status(Box<queue::common::Common>),
+    /// Look at the settings of a running server
+    Config(settings::ConfigArgs),
+    /// Look at the bus that tells of changed connectors
+    Bus(bus::BusArgs),
+    /// Look after the cache of opened connectors
+    Cache(cache::CacheArgs),
+    /// Look after the embeddings of a running server
+    Embedding(embedding::EmbeddingArgs),
+    /// Look after the search indexes
+    Index(index::IndexArgs),
+    /// Count what came and what was deleted
+    Stats(stats::StatsArgs),
+    /// Try the services that a running server is set to use
+    Net(net::NetArgs),
+    /// Collect what is needed to find out what is wrong, without secrets
+    SupportBundle(Box<support::SupportArgs>),
+    /// Remove for good what was deleted, and look at the receipts
+    Purge(Box<purge::PurgeArgs>),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Read one file on the standard input, for the server
@@ -111,7 +141,13 @@ pub fn main() -> ExitCode {
     // The values of variables can be secrets, so the help page does not show them.
     let command =
         Cli::command().mut_subcommands(|command| command.mut_args(|arg| arg.hide_env_values(true)));
-    let parsed = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = command.try_get_matches().and_then(|given| {
+        let mut cli = Cli::from_arg_matches(&given)?;
+        if let (Command::Serve(args), Some((_, given))) = (&mut cli.command, given.subcommand()) {
+            args.note(given);
+        }
+        Ok(cli)
+    });
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
@@ -149,6 +185,16 @@ impl Command {
             Self::Connectors(args) => connectors::run(&args),
             Self::Keys(args) => keys::run(&args),
             Self::Dashboards(args) => dashboards::run(&args),
+            Self::Status(args) => status::run(&args),
+            Self::Config(args) => settings::run(&args),
+            Self::Bus(args) => bus::run(&args),
+            Self::Cache(args) => cache::run(&args),
+            Self::Embedding(args) => embedding::run(&args),
+            Self::Index(args) => index::run(&args),
+            Self::Stats(args) => stats::run(&args),
+            Self::Net(args) => net::run(&args),
+            Self::SupportBundle(args) => support::run(&args),
+            Self::Purge(args) => purge::run(&args),
             Self::Completions(args) => completions::run(&args),
             Self::ExtractText(args) => extract::run(&args),
         }

@@ -16,10 +16,13 @@ mod limits;
 mod local_llm;
 mod observability;
 pub mod options;
+mod purge;
 mod read;
+mod resp;
 mod search;
 mod secret;
 mod server;
+mod shown;
 mod store;
 mod triggers;
 mod webhooks;
@@ -41,9 +44,12 @@ pub use limits::{Bucket, Cors, Limits, RateLimits};
 pub use local_llm::LocalLlm;
 pub use observability::{LogLevel, Observability};
 pub use options::Options;
+pub use purge::{BATCH_MAX, Purge};
+pub use resp::Resp;
 pub use search::{Distance, Hnsw, IvfFlat, Search};
 pub use secret::Secret;
 pub use server::Server;
+pub use shown::{Shown, fingerprint, masked};
 pub use store::Store;
 pub use triggers::{Triggers, Webhook};
 pub use webhooks::{PushTokens, Webhooks};
@@ -96,10 +102,14 @@ pub struct Config {
     pub keys: Keys,
     /// Connectors.
     pub connectors: Connectors,
+    /// Purging what was deleted.
+    pub purge: Purge,
     /// Sizes and rates.
     pub limits: Limits,
     /// Browsers of other origins.
     pub cors: Cors,
+    /// The listener for Redis clients.
+    pub resp: Resp,
     /// What is fetched for nodes.
     pub fetch: Fetch,
     /// Triggers.
@@ -112,6 +122,8 @@ pub struct Config {
     pub observability: Observability,
     /// Remarks on the settings, a sentence each, to be logged as warnings once logs exist.
     pub notices: Vec<String>,
+    /// The settings that were given on the command line of the server and around it.
+    pub shown: Vec<Shown>,
 }
 
 /// Parts that work without a request; each can be kept off for tests and maintenance.
@@ -139,12 +151,21 @@ impl Config {
         let background = Background::new(&options.background)?;
         let store = Store::new(&options.store, &mut notices)?;
         let ask = Ask::new(&options.ask)?;
+        let extracts = &options.extraction.extraction_enabled;
+        if read::boolean("EXTRACTION_ENABLED", extracts, false)? {
+            let text = "EXTRACTION_ENABLED is ignored: no props are extracted from texts by a language model";
+            notices.push(text.to_owned());
+        }
         let auth = Auth::new(&options.auth, &options.server, &mut notices)?;
+        let connectors = Connectors::new(&options.connectors)?;
+        let resp = Resp::new(&options.resp, auth.jwt.is_some())?;
         let config = Self {
             webhooks: Webhooks::new(&options.webhooks, auth.jwt.is_some(), &mut notices)?,
             auth,
             keys: Keys::new(&options.keys, &mut notices)?,
-            connectors: Connectors::new(&options.connectors)?,
+            purge: Purge::new(&options.purge, connectors.retention)?,
+            connectors,
+            resp,
             server: Server::new(&options.server, &mut notices)?,
             backup: Backup::new(&options.backup, &store.data_dir)?,
             store,
@@ -160,6 +181,7 @@ impl Config {
             background,
             observability: Observability::new(&options.log)?,
             notices,
+            shown: Vec::new(),
         };
         config.refuse_open_address()?;
         Ok(config)

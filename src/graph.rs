@@ -4,6 +4,7 @@
 //! causes, so the three can never disagree. Every function over tenant data takes the tenant or
 //! the [`View`] of the caller, and the store's keys begin with it.
 
+mod ages;
 mod anomalies;
 mod change;
 mod cosine;
@@ -17,6 +18,7 @@ mod due;
 mod edge;
 mod embedded;
 mod event;
+mod extraction;
 mod fill;
 mod fire;
 mod history;
@@ -26,6 +28,7 @@ mod list;
 mod listeners;
 mod node;
 mod pattern;
+mod purge;
 mod read;
 mod refresh;
 mod requeue;
@@ -45,6 +48,7 @@ mod view;
 mod walk;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use activekg_storage::ids::NodeId;
 use activekg_storage::time::Clock;
@@ -52,12 +56,14 @@ use activekg_storage::{StorageError, Store};
 
 use crate::embedding::Windows;
 
+pub use ages::{Came, Kept};
 pub use anomalies::{DriftSpike, SchedulerLag, TriggerStorm};
 pub use change::ChangeError;
 pub(crate) use counts::listed;
 pub use counts::{WrongCounter, recount, wrong_counters};
 pub use coverage::{Coverage, CoverageWalk};
 pub use create::{Created, NewNode, NodeOutcome};
+pub use delete::Erased;
 pub use delivery::{Delivery, QUEUE as DELIVERY_QUEUE, delivery_item};
 pub use document::{DocumentChange, NewChunk, NewDocument, Taken};
 pub use edge::NewEdge;
@@ -71,6 +77,9 @@ pub use lineage::{Ancestor, MAX_DEPTH};
 pub use list::{ListedNode, Listing, NodeFilter, Page};
 pub use node::{DELETED_CLASS, Node, Object, Trigger};
 pub use pattern::{MadeVector, NewPattern, PATTERNS_MAX, Pattern, StalePattern};
+pub use purge::{
+    Forget, GENESIS, PurgeCount, PurgeRun, PurgeStep, RECEIPTS_MAX, Receipt, Retained, digest,
+};
 pub use refresh::DueNodes;
 pub use requeue::{REQUEUE_MAX, Requeue, Requeued};
 pub use sample::SampledQuery;
@@ -106,8 +115,8 @@ pub struct Settings {
     pub windows: Windows,
     /// Whether another program is told of triggers that fire.
     pub delivers: bool,
-    /// How long a soft-deleted node is kept before it may be purged.
-    pub retention: std::time::Duration,
+    /// How long soft-deleted nodes are kept that do not say it themselves.
+    pub retention: Duration,
 }
 
 /// The graph in the store.

@@ -51,6 +51,7 @@ pub mod names;
 pub mod observability;
 pub mod queues;
 pub mod refresh;
+pub mod resp;
 pub mod search;
 pub mod shutdown;
 pub mod startup;

@@ -28,8 +28,8 @@ use crate::auth::{Authenticator, PushVerifier};
 use crate::backup::{self, Backups, Schedule};
 use crate::config::{self, Config, Distance, EmbeddingSource};
 use crate::connectors::{
-    self, Connectors, Feed, Places, Policy, Processor, Provider, SourceParts, Throttle, Webhooks,
-    keyring, webhook,
+    self, Connectors, Feed, Places, Policy, Processor, Provider, Purger, SourceParts, Throttle,
+    Webhooks, keyring, webhook,
 };
 use crate::documents::chunk::Chunking;
 use crate::documents::{self, Extractor, Intake};
@@ -38,8 +38,8 @@ use crate::fetch::Fetcher;
 use crate::graph::{self, FreeSpace, Graph};
 use crate::http::starting::Starting;
 use crate::jobs::{
-    ConnectorWorker, CoverageGauges, EmbeddingWorker, KeyWatch, NodeUpgrade, Poller, Scheduler,
-    Scrubber, Settlements, Supervisor, TextSweep, TriggerWorker, WebhookWorker,
+    ConnectorWorker, CoverageGauges, EmbeddingWorker, KeyWatch, NodeUpgrade, Poller, PurgeSchedule,
+    Scheduler, Scrubber, Settlements, Supervisor, TextSweep, TriggerWorker, WebhookWorker,
 };
 use crate::llm::{Extractive, Writers, local_writer};
 use crate::models::{self, Library, ModelChanges};
@@ -47,6 +47,7 @@ use crate::names::SystemNames;
 use crate::observability::metrics::{BuildResult, IndexMetrics, Metrics, StoreMetrics};
 use crate::queues::{self, Queues};
 use crate::refresh::RunLog;
+use crate::resp::Resp;
 use crate::search::engines::engines_to_keep;
 use crate::search::fuse::VECTOR_WEIGHT;
 use crate::search::{self, Fusion, Indexer, Indexes, Search, VectorIndexes};
@@ -254,6 +255,18 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         supervisor.run("scrub", move |stop| scrubber.clone().run(stop));
     }
     let stopping = CancellationToken::new();
+    let purger =
+        Purger::new(graph.clone(), metrics.clone(), clock.clone(), config.purge, stopping.clone());
+    if config.background.scheduler && writable {
+        let nightly = PurgeSchedule::new(
+            purger.clone(),
+            graph.clone(),
+            metrics.clone(),
+            runs.clone(),
+            clock.clone(),
+        );
+        supervisor.run("purge", move |stop| nightly.clone().run(stop));
+    }
     let backups = backups(&config, &store, &clock, &stopping, metrics.clone())?;
     if let Some(interval) = config.backup.interval {
         let retention = config.backup.retention;
@@ -340,6 +353,7 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         connectors,
         sources,
         webhooks,
+        purger,
         feed,
         connector_workers,
         config,
@@ -360,6 +374,16 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         backups,
         stopping,
     };
+    if let Some(bind) = app.config.resp.listen {
+        let listener = TcpListener::bind(bind).await.with_context(|| {
+            format!("cannot listen on {bind} (ACTIVEKG_RESP_LISTEN): another program may have the address")
+        })?;
+        let at = listener.local_addr().context("read the address")?;
+        info!("Redis clients are answered on {at}");
+        let (resp, listener) =
+            (Resp::new(app.clone(), app.config.resp.password.clone()), Arc::new(listener));
+        supervisor.run("resp", move |stop| resp.clone().serve(listener.clone(), stop));
+    }
     let router = crate::http::router(app.clone());
     let admin = admin_socket(&app.config.store.data_dir, &router, &accepting);
     starting.ready(router);

@@ -1,5 +1,6 @@
 //! Instants as the API writes them.
 
+use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 
 /// Microseconds since 1970 of 0001-01-01T00:00:00Z.
@@ -31,6 +32,29 @@ pub fn iso(micros: i64) -> String {
     text
 }
 
+/// Microseconds since 1970 of an instant as people and databases write it: a date, a `T` or a blank,
+/// a time, and `Z`, an offset such as `+02:00`, `+0200` or `+02`, or nothing for UTC. `None` for
+/// anything else.
+pub fn parse(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let (date, rest) = (text.get(..10)?, text.get(11..)?);
+    if !matches!(text.as_bytes()[10], b'T' | b't' | b' ') {
+        return None;
+    }
+    let (time, offset) = match rest.find(['Z', 'z', '+', '-']) {
+        Some(at) => rest.split_at(at),
+        None => (rest, "Z"),
+    };
+    let offset = match offset.as_bytes() {
+        [b'Z' | b'z'] => "Z".to_owned(),
+        [_, _, _] => format!("{offset}:00"),
+        [_, _, _, b'0'..=b'9', _] => format!("{}:{}", offset.get(..3)?, offset.get(3..)?),
+        _ => offset.to_owned(),
+    };
+    let at = OffsetDateTime::parse(&format!("{date}T{time}{offset}"), &Rfc3339).ok()?;
+    i64::try_from(at.unix_timestamp_nanos().div_euclid(1000)).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +66,37 @@ mod tests {
         assert_eq!(iso(1_770_112_800_000_000), "2026-02-03T10:00:00+00:00");
         assert_eq!(iso(0), "1970-01-01T00:00:00+00:00");
         assert_eq!(iso(-1), "1969-12-31T23:59:59.999999+00:00");
+    }
+
+    #[test]
+    fn instants_are_read_as_they_are_written() {
+        for micros in [0, -1, 1_770_112_800_123_456, FIRST, LAST] {
+            assert_eq!(parse(&iso(micros)), Some(micros));
+        }
+        for text in [
+            "2026-02-03T10:00:00Z",
+            "2026-02-03t10:00:00z",
+            " 2026-02-03 10:00:00+00 ",
+            "2026-02-03T10:00:00",
+            "2026-02-03 12:00:00+0200",
+            "2026-02-03T08:30:00-01:30",
+        ] {
+            assert_eq!(parse(text), Some(1_770_112_800_000_000), "{text}");
+        }
+        for text in [
+            "",
+            "soon",
+            "2026-02-03",
+            "2026-02-03T",
+            "2026-02-30T10:00:00Z",
+            "2026-02-03x10:00:00Z",
+            "2026-02-03T10:00:00+",
+            "2026-02-03T10:00:00+é",
+            "1770112800",
+            "äääää äääää",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
     }
 
     #[test]

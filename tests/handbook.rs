@@ -84,6 +84,18 @@ fn the_examples_of_the_page_on_connectors_work() {
 }
 
 #[test]
+fn the_examples_of_the_page_on_purges_work() {
+    let page = include_str!("../docs/purge-and-retention.md");
+    if let Some(said) = run(page) {
+        let counted = r#""purged_chunks":1,"purged_parents":1,"dry_run":"#;
+        for expected in [format!("{counted}true"), format!("{counted}false")] {
+            assert!(said.contains(&expected), "{expected} is not in: {said}");
+        }
+        assert!(said.contains(r#""number":1"#), "{said}");
+    }
+}
+
+#[test]
 fn the_examples_of_the_page_on_how_documents_come_in_work() {
     let page = include_str!("../docs/connectors-ingest.md");
     if let Some(said) = run(page) {

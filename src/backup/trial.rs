@@ -119,7 +119,7 @@ async fn ask(store: &Arc<Store>, dir: &Path) -> Result<Asked, Error> {
         extraction_version: String::new(),
         windows: Windows::First,
         delivers: false,
-        retention: std::time::Duration::from_secs(30 * 24 * 3600),
+        retention: Duration::from_secs(30 * 24 * 3600),
     };
     let space = FreeSpace::new(dir.to_owned(), Some(0)).map_err(Error::Target)?;
     let graph = Graph::new(store.clone(), settings, Arc::new(SystemClock), space);

@@ -112,7 +112,7 @@ async fn list(common: &Common) -> anyhow::Result<()> {
 }
 
 /// The queues, a line each.
-fn table(answer: &Value) -> String {
+pub(super) fn table(answer: &Value) -> String {
     let mut text = format!(
         "{:<16} {:<8} {:>9} {:>9} {:>9} {:>9} {:>9}  oldest\n",
         "queue", "state", "ready", "delayed", "leased", "held", "dead"

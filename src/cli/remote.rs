@@ -199,6 +199,18 @@ impl Client {
         Ok(())
     }
 
+    /// GET: whether it is a success, and the answer as it is.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached.
+    pub(super) async fn look(&self, path: &str) -> anyhow::Result<(bool, String)> {
+        let answer = self.send(Method::GET, path, None).await?;
+        let is_success = answer.status().is_success();
+        let text = answer.text().await;
+        Ok((is_success, text.with_context(|| format!("read the answer to GET {path}"))?))
+    }
+
     /// POST of a body as it is: the answer as it is, whatever its status.
     ///
     /// # Errors

@@ -1,14 +1,17 @@
 //! `activekg serve`: the server until a signal stops it.
 
+use std::any::TypeId;
 use std::io::IsTerminal as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command};
 use tracing::{error, info};
 
 use super::banner;
-use crate::config::{Config, Options};
+use crate::config::options::NumberedKey;
+use crate::config::{Config, Options, Secret, Shown, fingerprint, masked};
 use crate::observability::logs;
 use crate::{shutdown, startup};
 
@@ -21,10 +24,50 @@ use crate::{shutdown, startup};
 pub(super) struct ServeArgs {
     #[command(flatten)]
     options: Options,
+    /// What was given, for those who look after the server.
+    #[arg(skip)]
+    shown: Vec<Shown>,
+}
+
+impl ServeArgs {
+    /// Notes which settings were given. What is secret is noted by its fingerprint.
+    pub(super) fn note(&mut self, given: &ArgMatches) {
+        let command = Self::augment_args(Command::new("serve"));
+        for argument in command.get_arguments() {
+            let (Some(name), Some(values)) =
+                (argument.get_env(), given.try_get_raw(argument.get_id().as_str()).ok().flatten())
+            else {
+                continue;
+            };
+            let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
+            let text = values.join(",");
+            if text.trim().is_empty() {
+                continue;
+            }
+            let is_secret = argument.get_value_parser().type_id() == TypeId::of::<Secret>();
+            let value = match is_secret {
+                true => fingerprint(&Secret::from(text)),
+                false => masked(&text),
+            };
+            let source = match given.value_source(argument.get_id().as_str()) {
+                Some(ValueSource::CommandLine) => "flag",
+                _ => "variable",
+            };
+            self.shown.push(Shown { setting: name.to_string_lossy().into_owned(), value, source });
+        }
+        for NumberedKey { version, key, file } in &self.options.keys.further {
+            let name = format!("CONNECTOR_KEK_V{version}");
+            let keys = key.as_ref().map(|key| (name.clone(), fingerprint(key)));
+            let files = file.as_ref().map(|file| (format!("{name}_FILE"), file.clone()));
+            for (setting, value) in keys.into_iter().chain(files) {
+                self.shown.push(Shown { setting, value, source: "variable" });
+            }
+        }
+    }
 }
 
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
-    let config = Config::new(&args.options)?;
+    let config = Config { shown: args.shown.clone(), ..Config::new(&args.options)? };
     logs::init(&config.observability);
     let first_run = is_empty(&config.store.data_dir);
     super::runtime()?.block_on(async {

@@ -43,7 +43,7 @@ struct MintArgs {
     #[arg(long, default_value = "developer")]
     sub: String,
     /// What the bearer may do, separated by commas or spaces: search:read, ask:read, kg:write, admin:refresh, super_admin
-    #[arg(long, default_value = "search:read,ask:read,kg:write")]
+    #[arg(long, alias = "scope", default_value = "search:read,ask:read,kg:write")]
     scopes: String,
     /// How long the token counts: 90s, 15m, 12h or 30d, at most 366d
     #[arg(long, default_value = "1h")]

@@ -9,10 +9,13 @@ mod answers;
 mod backup;
 mod connectors;
 mod documents;
+mod extraction;
 mod fetch;
 mod keys;
 mod model;
+mod purge;
 mod remote;
+mod resp;
 mod retrieval;
 mod serving;
 mod triggers;
@@ -23,10 +26,13 @@ pub use answers::{AskOptions, LlmOptions};
 pub use backup::BackupOptions;
 pub use connectors::ConnectorOptions;
 pub use documents::DocumentOptions;
+pub use extraction::ExtractionOptions;
 pub use fetch::FetchOptions;
 pub use keys::{KeyOptions, NumberedKey};
 pub use model::ModelOptions;
+pub use purge::PurgeOptions;
 pub use remote::RemoteOptions;
+pub use resp::RespOptions;
 pub use retrieval::{EmbeddingOptions, SearchOptions};
 pub use serving::{BackgroundOptions, LogOptions, ServerOptions, StoreOptions};
 pub use triggers::TriggerOptions;
@@ -55,6 +61,12 @@ pub struct Options {
     /// Connectors.
     #[command(flatten)]
     pub connectors: ConnectorOptions,
+    /// Purging what was deleted.
+    #[command(flatten)]
+    pub purge: PurgeOptions,
+    /// The listener for Redis clients.
+    #[command(flatten)]
+    pub resp: RespOptions,
     /// Sizes, rates, browsers.
     #[command(flatten)]
     pub limits: LimitOptions,
@@ -64,6 +76,9 @@ pub struct Options {
     /// Vectors of nodes and queries.
     #[command(flatten)]
     pub embedding: EmbeddingOptions,
+    /// The extraction of props.
+    #[command(flatten)]
+    pub extraction: ExtractionOptions,
     /// Retrieval.
     #[command(flatten)]
     pub search: SearchOptions,

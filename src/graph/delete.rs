@@ -1,27 +1,35 @@
 //! Deleting nodes: for a time, or for good.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use activekg_storage::changes::{Change, ChangeKind};
 use activekg_storage::ids::{NodeId, TenantId};
 use activekg_storage::tables::graph::{
-    EVENTS, EXTERNAL_IDS, FIRED, HISTORY, NODE_EVENTS, NODES, TEXTS, VERSIONS,
+    EVENTS, EXTERNAL_IDS, FIRED, HISTORY, NODE_EVENTS, NODES, NodeRecord, TEXTS, VERSIONS,
 };
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{Readable, Scan, WriteTx, queue};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::embedded::QUEUE;
+use super::fire::{self, QUEUE as CHECKS};
+use super::slots::Key;
 use super::{DELETED_CLASS, Error, Graph, Node, View, edge, row, slots};
 use crate::timestamp::iso;
 
-/// Marks a node as soft-deleted from `now` on, to be kept for `retention` at least. Keeps marks it
-/// already has.
-pub(super) fn stamp(node: &mut Node, now: UnixMicros, retention: Duration) {
+/// When a node was deleted.
+pub(super) const DELETED_AT: &str = "deleted_at";
+/// Until when a deleted node is kept.
+pub(super) const GRACE_UNTIL: &str = "deletion_grace_until";
+
+/// Marks a node as soft-deleted from `now` on and kept for `grace`, keeping marks it already has.
+pub(super) fn stamp(node: &mut Node, now: UnixMicros, grace: Duration) {
     if !node.is_deleted() {
         node.classes.push(DELETED_CLASS.to_owned());
     }
-    let marks = [("deleted_at", now), ("deletion_grace_until", now.plus(retention))];
+    let marks = [(DELETED_AT, now), (GRACE_UNTIL, now.plus(grace))];
     for (key, at) in marks {
         node.props.entry(key).or_insert_with(|| Value::String(iso(at.get())));
     }
@@ -36,8 +44,7 @@ impl Graph {
     /// [`Error::NodeNotFound`], the store's own. A full disk does not stop it.
     pub async fn delete(&self, view: &View, id: NodeId) -> Result<(), Error> {
         let now = self.clock.now();
-        let tenant = view.tenant().clone();
-        let retention = self.settings.retention;
+        let (tenant, grace) = (view.tenant().clone(), self.settings.retention);
         self.store
             .make_room(move |tx| -> Result<(), Error> {
                 let key = (tenant.clone(), id);
@@ -46,7 +53,7 @@ impl Graph {
                     return Ok(());
                 }
                 let mut node = Node::from_record(tenant.clone(), id, before.clone())?;
-                stamp(&mut node, now, retention);
+                stamp(&mut node, now, grace);
                 let after = node.to_record();
                 row::write(tx, &key, Some(&before), &after)?;
                 queue::remove_by_key(tx, &QUEUE, &tenant, &id.to_string())?;
@@ -88,42 +95,114 @@ pub(super) fn purge(
     id: NodeId,
     now: UnixMicros,
 ) -> Result<(), Error> {
-    let before = tx.get(&NODES, &(tenant.clone(), id))?.ok_or(Error::NodeNotFound)?;
-    let node = Node::from_record(tenant.clone(), id, before.clone())?;
-    erase(tx, &node)?;
-    row::remove(tx, &(tenant.clone(), id), &before)?;
-    queue::remove_by_key(tx, &QUEUE, tenant, &id.to_string())?;
-    tx.log(Change { at: now, tenant: tenant.clone(), kind: ChangeKind::NodeRemoved(id) })?;
+    let key = (tenant.clone(), id);
+    let before = tx.get(&NODES, &key)?.ok_or(Error::NodeNotFound)?;
+    forget_events(tx, &key)?;
+    erase(tx, &key, &before, now)?;
     Ok(())
 }
 
-/// Removes every row that belongs to the node, but for its own.
-fn erase(tx: &mut WriteTx<'_>, node: &Node) -> Result<(), Error> {
-    let tenant = &node.tenant;
-    let key = (tenant.clone(), node.id);
-    edge::disconnect(tx, node)?;
-    let events = tx.scan(&NODE_EVENTS, Scan::prefix(&key))?.map(|row| row.map(|(key, ())| key));
+/// What was removed with nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Erased {
+    /// Edges that began or ended at one of them.
+    pub edges: u64,
+    /// Former versions.
+    pub versions: u64,
+    /// Entries of the history of their embeddings.
+    pub history: u64,
+    /// Vectors that searches worked with.
+    pub vectors: u64,
+    /// Texts that were loaded for them.
+    pub texts: u64,
+    /// Jobs that waited or were under way.
+    pub jobs: u64,
+    /// Jobs that had been given up.
+    pub dead_letters: u64,
+}
+
+impl Erased {
+    /// Adds what was removed with others.
+    pub(super) fn add(&mut self, other: Self) {
+        let Self { edges, versions, history, vectors, texts, jobs, dead_letters } = other;
+        self.edges += edges;
+        self.versions += versions;
+        self.history += history;
+        self.vectors += vectors;
+        self.texts += texts;
+        self.jobs += jobs;
+        self.dead_letters += dead_letters;
+    }
+}
+
+/// Removes a node with every row that belongs to it, but for its events and its dead letters.
+pub(super) fn erase(
+    tx: &mut WriteTx<'_>,
+    key: &Key,
+    before: &NodeRecord,
+    now: UnixMicros,
+) -> Result<Erased, Error> {
+    let (tenant, id) = key;
+    let node = Node::from_record(tenant.clone(), *id, before.clone())?;
+    let edges = edge::disconnect(tx, &node)?;
+    let history = tx.scan(&HISTORY, Scan::prefix(key))?.map(|row| row.map(|(key, _)| key));
+    let history = history.collect::<Result<Vec<_>, _>>()?;
+    for key in &history {
+        tx.remove(&HISTORY, key)?;
+    }
+    let versions = tx.scan(&VERSIONS, Scan::prefix(key))?.map(|row| row.map(|(key, _)| key));
+    let versions = versions.collect::<Result<Vec<_>, _>>()?;
+    for key in &versions {
+        tx.remove(&VERSIONS, key)?;
+    }
+    if let Some(external_id) = node.external_id() {
+        tx.remove(&EXTERNAL_IDS, &(tenant.clone(), external_id.to_owned()))?;
+    }
+    let fired = tx.scan(&FIRED, Scan::prefix(key))?.map(|row| row.map(|(key, _)| key));
+    for key in fired.collect::<Result<Vec<_>, _>>()? {
+        tx.remove(&FIRED, &key)?;
+    }
+    let vectors = slots::clear(tx, key)?;
+    let texts = tx.remove(&TEXTS, key)?;
+    let mut jobs = 0;
+    for (queue, job) in [(&QUEUE, id.to_string()), (&CHECKS, fire::key_of(*id))] {
+        jobs += u64::from(queue::remove_by_key(tx, queue, tenant, &job)?);
+    }
+    row::remove(tx, key, before)?;
+    tx.log(Change { at: now, tenant: tenant.clone(), kind: ChangeKind::NodeRemoved(*id) })?;
+    Ok(Erased {
+        edges,
+        versions: versions.len() as u64,
+        history: history.len() as u64,
+        vectors: u64::from(vectors),
+        texts: u64::from(texts),
+        jobs,
+        dead_letters: 0,
+    })
+}
+
+/// Removes the dead letters of nodes that were erased; how many there were.
+pub(super) fn forget_letters(
+    tx: &mut WriteTx<'_>,
+    tenant: &TenantId,
+    ids: &[NodeId],
+) -> Result<u64, Error> {
+    let embeddings: HashSet<String> = ids.iter().map(ToString::to_string).collect();
+    let checks: HashSet<String> = ids.iter().map(|id| fire::key_of(*id)).collect();
+    let mut n = 0;
+    for (queue, keys) in [(&QUEUE, &embeddings), (&CHECKS, &checks)] {
+        n += queue::clear_dead_of(tx, queue, tenant, keys)? as u64;
+    }
+    Ok(n)
+}
+
+/// Removes the events of a node.
+fn forget_events(tx: &mut WriteTx<'_>, key: &Key) -> Result<(), Error> {
+    let events = tx.scan(&NODE_EVENTS, Scan::prefix(key))?.map(|row| row.map(|(key, ())| key));
     for key in events.collect::<Result<Vec<_>, _>>()? {
         let (tenant, _, at, event) = key.clone();
         tx.remove(&EVENTS, &(tenant, at, event))?;
         tx.remove(&NODE_EVENTS, &key)?;
     }
-    let history = tx.scan(&HISTORY, Scan::prefix(&key))?.map(|row| row.map(|(key, _)| key));
-    for key in history.collect::<Result<Vec<_>, _>>()? {
-        tx.remove(&HISTORY, &key)?;
-    }
-    let versions = tx.scan(&VERSIONS, Scan::prefix(&key))?.map(|row| row.map(|(key, _)| key));
-    for key in versions.collect::<Result<Vec<_>, _>>()? {
-        tx.remove(&VERSIONS, &key)?;
-    }
-    if let Some(external_id) = node.external_id() {
-        tx.remove(&EXTERNAL_IDS, &(tenant.clone(), external_id.to_owned()))?;
-    }
-    let fired = tx.scan(&FIRED, Scan::prefix(&key))?.map(|row| row.map(|(key, _)| key));
-    for key in fired.collect::<Result<Vec<_>, _>>()? {
-        tx.remove(&FIRED, &key)?;
-    }
-    slots::clear(tx, &key)?;
-    tx.remove(&TEXTS, &key)?;
     Ok(())
 }

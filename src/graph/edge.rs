@@ -50,20 +50,22 @@ impl Graph {
     }
 }
 
-/// Removes the edges of its own tenant that touch `node`.
-pub(super) fn disconnect(tx: &mut WriteTx<'_>, node: &Node) -> Result<(), StorageError> {
+/// Removes the edges of its own tenant that touch `node`; how many there were.
+pub(super) fn disconnect(tx: &mut WriteTx<'_>, node: &Node) -> Result<u64, StorageError> {
     let touching = Scan::prefix(&(node.tenant.clone(), node.id));
     let out = tx.scan(&EDGES, touching.clone())?.map(|row| row.map(|(key, _)| key));
     let out = out.collect::<Result<Vec<_>, _>>()?;
     let back = tx.scan(&EDGES_IN, touching)?.map(|row| row.map(|(key, ())| key));
     let back = back.collect::<Result<Vec<_>, _>>()?;
+    let mut n = out.len() as u64;
     for (tenant, src, rel, dst) in out {
         tx.remove(&EDGES_IN, &(tenant.clone(), dst, rel.clone(), src))?;
         tx.remove(&EDGES, &(tenant, src, rel, dst))?;
     }
     for (tenant, dst, rel, src) in back {
-        tx.remove(&EDGES, &(tenant.clone(), src, rel.clone(), dst))?;
+        // One from the node to itself has gone above.
+        n += u64::from(tx.remove(&EDGES, &(tenant.clone(), src, rel.clone(), dst))?);
         tx.remove(&EDGES_IN, &(tenant, dst, rel, src))?;
     }
-    Ok(())
+    Ok(n)
 }

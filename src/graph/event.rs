@@ -94,6 +94,24 @@ pub(super) fn trigger_fired(
     put(tx, tenant, &record, now)
 }
 
+/// Writes the event that tells that a node was purged.
+pub(super) fn purged(
+    tx: &mut WriteTx<'_>,
+    (tenant, node): &Key,
+    payload: Object,
+    actor: &str,
+    now: UnixMicros,
+) -> Result<EventId, StorageError> {
+    let record = EventRecord {
+        node: *node,
+        kind: "purged".to_owned(),
+        payload: json(&payload),
+        actor_id: Some(actor.to_owned()),
+        actor_type: Some("system".to_owned()),
+    };
+    put(tx, tenant, &record, now)
+}
+
 fn put(
     tx: &mut WriteTx<'_>,
     tenant: &TenantId,

@@ -60,9 +60,14 @@ pub struct Checked {
     pub waiting: bool,
 }
 
+/// The key of the check of what a node listens for.
+pub(super) fn key_of(node: NodeId) -> String {
+    format!("node:{node}")
+}
+
 /// Queues the check of what a node listens for.
 pub(super) fn check_node(tx: &mut WriteTx<'_>, key: &Key, now: UnixMicros) -> Result<(), Error> {
-    enqueue(tx, &key.0, format!("node:{}", key.1), &Check::Node(key.1), now)
+    enqueue(tx, &key.0, key_of(key.1), &Check::Node(key.1), now)
 }
 
 /// Queues the check of the nodes that listen for a pattern.

@@ -21,6 +21,17 @@ pub(super) fn find(
     Ok(None)
 }
 
+/// The node of a tenant that has this external id.
+pub(super) fn named(
+    tx: &impl Readable,
+    tenant: &TenantId,
+    external_id: &str,
+) -> Result<Option<(NodeId, NodeRecord)>, Error> {
+    let key = (tenant.clone(), external_id.to_owned());
+    let Some(id) = tx.get(&EXTERNAL_IDS, &key)? else { return Ok(None) };
+    Ok(tx.get(&NODES, &(tenant.clone(), id))?.map(|record| (id, record)))
+}
+
 impl Graph {
     /// A node the caller may see, soft-deleted ones included.
     ///

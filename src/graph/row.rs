@@ -5,7 +5,7 @@ use activekg_storage::tables::graph::{NODES, NodeRecord};
 use activekg_storage::{StorageError, WriteTx};
 
 use super::slots::Key;
-use super::{counts, due, listeners};
+use super::{counts, due, listeners, purge};
 
 /// Writes a node's row in place of `before`.
 pub(super) fn write(
@@ -36,5 +36,6 @@ fn moved(
 ) -> Result<(), StorageError> {
     counts::moved(tx, &key.0, before, after)?;
     due::moved(tx, key, before, after)?;
-    listeners::moved(tx, key, before, after)
+    listeners::moved(tx, key, before, after)?;
+    purge::moved(tx, key, before, after)
 }

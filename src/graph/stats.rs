@@ -94,6 +94,24 @@ impl Graph {
         .await
     }
 
+    /// Whether a node of any tenant waits for the embedder or is with it.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub async fn has_job(&self, node: NodeId) -> Result<bool, Error> {
+        self.reading(move |tx| {
+            let key = node.to_string();
+            for tenant in tenants(tx)? {
+                if queue::is_live(tx, &QUEUE, &tenant, &key)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+        .await
+    }
+
     /// What the tenant's vectors look like.
     ///
     /// # Errors

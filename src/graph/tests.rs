@@ -46,7 +46,7 @@ pub(super) fn settings() -> Settings {
         extraction_version: "1.0.0".to_owned(),
         windows: Windows::First,
         delivers: false,
-        retention: std::time::Duration::from_secs(30 * 24 * 3600),
+        retention: Duration::from_secs(30 * 24 * 3600),
     }
 }
 
@@ -80,6 +80,10 @@ fn new_node(owner: &str, props: serde_json::Value) -> NewNode {
 }
 
 impl Bench {
+    pub(super) fn clock_advance(&self, span: Duration) {
+        self.clock.advance(span);
+    }
+
     async fn create(&self, owner: &str, props: serde_json::Value) -> NodeId {
         self.graph.create(new_node(owner, props)).await.expect("created").0.id
     }

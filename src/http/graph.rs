@@ -8,12 +8,14 @@ mod db;
 mod debug;
 mod edges;
 mod embedding;
+mod extraction;
 mod failure;
 mod indexes;
 mod mcp;
 mod models;
 mod nodes;
 mod openai;
+mod operator;
 mod queues;
 mod search;
 mod service;
@@ -89,6 +91,8 @@ pub fn router(app: App) -> Router {
         .route("/v1/chat/completions", post(openai::chat::complete))
         .route("/admin/embedding/status", get(embedding::status))
         .route("/admin/embedding/requeue", post(embedding::requeue))
+        .route("/admin/extraction/status", get(extraction::status))
+        .route("/admin/extraction/requeue", post(extraction::requeue))
         .route("/admin/refresh", post(upkeep::refresh))
         .route("/admin/anomalies", get(upkeep::anomalies))
         .route("/admin/backup", post(backup::create))
@@ -120,6 +124,9 @@ pub fn router(app: App) -> Router {
         .route("/_admin/metrics/retrieval_uplift", post(survey::retrieval_uplift))
         .route("/_admin/metrics_summary", get(upkeep::metrics_summary))
         .route("/_admin/security/limits", get(service::limits))
+        .route("/_admin/config", get(operator::config))
+        .route("/_admin/stats/ingest", get(operator::ingest))
+        .route("/_admin/stats/deleted", get(operator::deleted))
         .route("/_admin/db/check", post(db::check))
         .route("/_admin/db/stats", get(db::stats))
         .route("/_admin/db/activity", get(db::activity))
@@ -127,6 +134,8 @@ pub fn router(app: App) -> Router {
         .route("/_admin/connectors/", get(connectors::list))
         .route("/_admin/connectors/keys", get(connectors::key_status))
         .route("/_admin/connectors/rotate_keys", post(connectors::rotate))
+        .route("/_admin/connectors/purge_deleted", post(connectors::purge))
+        .route("/_admin/connectors/purge_receipts", get(connectors::receipts))
         .route("/_admin/connectors/cache/health", get(connectors::cache_health))
         .route("/_admin/connectors/cache/flush", post(connectors::flush_cache))
         .route("/_admin/connectors/{provider}", get(connectors::show))

@@ -44,7 +44,9 @@ pub(crate) use record::TABLES;
 pub use dead::{
     DeadFilter, DeadJob, DeadReason, Replayed, clear_dead, clear_dead_of, dead, replay_dead,
 };
-pub use enqueue::{JOB_KEY_MAX, PAYLOAD_MAX, admit, enqueue, enqueue_all, remove_by_key};
+pub use enqueue::{
+    JOB_KEY_MAX, PAYLOAD_MAX, admit, enqueue, enqueue_all, remove_by_key, remove_waiting,
+};
 pub use hold::{hold_ready, pause, release_held, resume};
 pub use lease::{PROMOTE_MAX, lease};
 pub use look::{

@@ -6,6 +6,7 @@ pub mod connectors;
 pub mod embedding;
 pub mod graph;
 pub mod models;
+pub mod purge;
 pub mod search;
 pub mod webhooks;
 
@@ -19,6 +20,7 @@ const AREAS: &[&[TableInfo]] = &[
     open::TABLES,
     migrate::TABLES,
     graph::TABLES,
+    purge::TABLES,
     embedding::TABLES,
     models::TABLES,
     search::TABLES,

@@ -16,6 +16,8 @@ mod mcp;
 mod models;
 mod nodes;
 mod openai;
+mod operator;
+mod purge;
 mod queues;
 mod refreshing;
 mod search;

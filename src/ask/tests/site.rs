@@ -111,7 +111,7 @@ impl Site {
             extraction_version: "1.0.0".to_owned(),
             windows: Windows::First,
             delivers: false,
-            retention: std::time::Duration::from_secs(30 * 24 * 3600),
+            retention: Duration::from_secs(30 * 24 * 3600),
         };
         let space = FreeSpace::new(dir.path().to_owned(), Some(0)).expect("a file system");
         let graph = Graph::new(store.clone(), settings, Arc::new(clock.clone()), space);

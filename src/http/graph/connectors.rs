@@ -4,6 +4,7 @@ mod body;
 mod dead;
 mod flow;
 mod keys;
+mod purge;
 mod trial;
 
 use activekg_storage::ids::TenantId;
@@ -30,6 +31,7 @@ use body::{AnyBody, NewConnector};
 pub(super) use dead::{clear, inspect, replay};
 pub(super) use flow::{backfill, cursor, drop_waiting, ingest, peek, status};
 pub(super) use keys::{rotate, status as key_status};
+pub(super) use purge::{purge, receipts};
 pub(super) use trial::try_out;
 
 /// What the caller reads when the store fails.

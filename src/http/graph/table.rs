@@ -516,6 +516,28 @@ pub static ROUTES: &[Route] = &[
         ..admin(Verb::Post, "/admin/embedding/requeue", "Embed nodes again")
     },
     Route {
+        query: &[optional(
+            "tenant_id",
+            "string",
+            "Tenant while tokens are off; all tenants without it",
+        )],
+        answer: Answer::Json("ExtractionStatus"),
+        ..admin(
+            Verb::Get,
+            "/admin/extraction/status",
+            "Count nodes by the state of their extraction, which another program does",
+        )
+    },
+    Route {
+        body: Some("ExtractionRequeue"),
+        also: &[ErrorKind::Unavailable],
+        ..admin(
+            Verb::Post,
+            "/admin/extraction/requeue",
+            "Extract props again; always refused, since nothing is extracted here",
+        )
+    },
+    Route {
         access: Some(Access::Operate),
         body: Some("BackupRequest"),
         answer: Answer::Json("BackupCreated"),
@@ -713,6 +735,28 @@ pub static ROUTES: &[Route] = &[
             "/_admin/connectors/rotate_keys",
             "Seal the secrets of connectors again with the active key",
             "Rotation",
+        )
+    },
+    Route {
+        body: Some("PurgeRequest"),
+        ..connector(
+            Verb::Post,
+            "/_admin/connectors/purge_deleted",
+            "Remove for good what was deleted and whose grace is over",
+            "PurgeAnswer",
+        )
+    },
+    Route {
+        query: &[
+            optional("tenant_id", "string", "The tenant; default the token's"),
+            optional("after", "integer", "Only receipts with larger numbers; default 0"),
+            optional("limit", "integer", "Receipts at most; 1 to 100, default 100"),
+        ],
+        ..connector(
+            Verb::Get,
+            "/_admin/connectors/purge_receipts",
+            "Show what purges removed",
+            "ReceiptList",
         )
     },
     Route {
@@ -1031,6 +1075,23 @@ pub static ROUTES: &[Route] = &[
     Route {
         access: Some(Access::Operate),
         ..admin(Verb::Get, "/_admin/db/stats", "Show what each table holds")
+    },
+    operate(Verb::Get, "/_admin/config", "Show the settings that were given", "Settings"),
+    Route {
+        query: &[
+            optional("tenant_id", "string", "The tenant; default all that the token is for"),
+            optional("hours", "integer", "How far back; 1 to 8784, default 24"),
+        ],
+        answer: Answer::Json("IngestStats"),
+        ..admin(Verb::Get, "/_admin/stats/ingest", "Count the nodes that came, by the hour")
+    },
+    Route {
+        query: &[
+            optional("tenant_id", "string", "The tenant; default all that the token is for"),
+            optional("older_than", "string", "How long deleted, such as 30d"),
+        ],
+        answer: Answer::Json("DeletedStats"),
+        ..admin(Verb::Get, "/_admin/stats/deleted", "Count the deleted nodes that are kept")
     },
     Route {
         access: Some(Access::Operate),

@@ -11,7 +11,8 @@ use crate::connectors::{Kind, Operation, Provider};
 const SECONDS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
-/// Why word of a change is dropped. Inside the process it is typed, so that none of them occurs.
+/// Why word of a change is dropped. Inside the process it is typed, so that they occur only with
+/// what others publish.
 const INVALID: [&str; 6] = [
     "invalid_json",
     "missing_tenant_id",
@@ -29,6 +30,7 @@ pub struct ConnectorMetrics {
     not_opened_fields: IntCounterVec,
     invalidated: IntCounterVec,
     heard: IntCounterVec,
+    invalid: IntCounterVec,
     reconnects: Counter,
     shutdowns: Counter,
     publish_failures: Counter,
@@ -36,6 +38,8 @@ pub struct ConnectorMetrics {
     subscriber_up: Gauge,
     rotation: IntCounterVec,
     rotation_latency: Histogram,
+    purges: IntCounterVec,
+    purge_latency: Histogram,
 }
 
 impl ConnectorMetrics {
@@ -101,6 +105,11 @@ impl ConnectorMetrics {
         for result in ["rotated", "skipped", "error"] {
             rotation.with_label_values(&[result]);
         }
+        let purges =
+            register.counters("connector_purger_total", "Purge cycles, by result", &["result"])?;
+        for result in ["success", "error"] {
+            purges.with_label_values(&[result]);
+        }
         Ok(Self {
             hits,
             misses,
@@ -108,6 +117,7 @@ impl ConnectorMetrics {
             not_opened_fields,
             invalidated,
             heard,
+            invalid,
             reconnects: register.counter(
                 "connector_pubsub_reconnect_total",
                 "Times the cache subscriber was started again or fell behind",
@@ -130,6 +140,12 @@ impl ConnectorMetrics {
             rotation_latency: register.histogram(
                 "connector_rotation_batch_latency_seconds",
                 "Time of a key rotation",
+                &SECONDS,
+            )?,
+            purges,
+            purge_latency: register.histogram(
+                "connector_purger_latency_seconds",
+                "Time of a purge cycle",
                 &SECONDS,
             )?,
         })
@@ -159,6 +175,11 @@ impl ConnectorMetrics {
     /// The subscriber heard of a change.
     pub fn heard(&self, operation: Operation) {
         self.heard.with_label_values(&[operation.as_str()]).inc();
+    }
+
+    /// Word of a change made no sense.
+    pub fn dropped(&self, reason: &str) {
+        self.invalid.with_label_values(&[reason]).inc();
     }
 
     /// The subscriber was started again, or fell behind.
@@ -200,5 +221,11 @@ impl ConnectorMetrics {
     /// A rotation ended.
     pub fn rotation_took(&self, time: Duration) {
         self.rotation_latency.observe(time.as_secs_f64());
+    }
+
+    /// A purge cycle ended, well or not.
+    pub fn purged(&self, well: bool, time: Duration) {
+        self.purges.with_label_values(&[if well { "success" } else { "error" }]).inc();
+        self.purge_latency.observe(time.as_secs_f64());
     }
 }

@@ -205,3 +205,37 @@ pub fn remove_by_key(
         Ok(true)
     })
 }
+
+/// Removes the item with `key` that waits, if it was enqueued before this instant; false if there is
+/// none. One that a worker has stays.
+///
+/// # Errors
+///
+/// As for every read, or a fault of the disk.
+pub fn remove_waiting(
+    tx: &mut WriteTx<'_>,
+    def: &QueueDef,
+    tenant: &TenantId,
+    key: &str,
+    enqueued_before: UnixMicros,
+) -> Result<bool, StorageError> {
+    if books::tenant_record(tx, def, tenant)?.is_none() {
+        return Ok(false);
+    }
+    books::with(tx, def, |books| {
+        let row = books.key_row(tenant, key);
+        let Some(KeyRecord { order, .. }) = books.tx.get(&LIVE, &row)? else {
+            return Ok(false);
+        };
+        let Some((state, item)) = books.find(tenant, order)? else {
+            return Err(StorageError::corrupt(LIVE.name(), "a key leads to no item"));
+        };
+        if state == State::Leased || item.enqueued_at >= enqueued_before {
+            return Ok(false);
+        }
+        books.take_out(tenant, order, &item)?;
+        books.free_key(tenant, Some(key))?;
+        books.count(tenant, Some(state), None, 1)?;
+        Ok(true)
+    })
+}

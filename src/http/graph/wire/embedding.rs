@@ -77,3 +77,23 @@ impl Input for RequeueRequest {
         })
     }
 }
+
+/// Body of POST /admin/extraction/requeue. The selection is checked and not kept: nothing is
+/// extracted here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtractionRequeue {
+    /// The tenant it names.
+    pub tenant_id: Option<String>,
+}
+
+impl Input for ExtractionRequeue {
+    fn parse(body: &Value) -> Checked<Self> {
+        let mut fields = At::body(body).fields()?;
+        let tenant_id = fields.optional("tenant_id", None, tenant);
+        fields.nullable("node_ids", |at| at.list_of(0, IDS_MAX, |at| at.string()));
+        fields.nullable("status", |at| at.string());
+        fields.optional("only_null_status", true, |at| at.bool());
+        fields.nullable("limit", |at| at.int());
+        fields.finish().map(|()| Self { tenant_id })
+    }
+}
