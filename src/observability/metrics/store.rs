@@ -145,7 +145,7 @@ impl StoreMetrics {
             }
         }
         let of = |value: fn(&Depths) -> u64| -> Vec<_> {
-            let labels = |tenant, provider| [("tenant", tenant), ("provider", provider)];
+            let labels = |tenant, provider| [("provider", provider), ("tenant", tenant)];
             let samples = found.iter().map(|((tenant, provider), depths)| {
                 (labels(tenant.as_str(), *provider), value(depths) as f64)
             });
