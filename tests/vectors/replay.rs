@@ -59,7 +59,7 @@ impl Replay {
     pub(super) fn of(area: &str) -> Self {
         let Area { env, cases, .. } = Area::read(&file(area));
         let name = area.trim_end_matches('_').to_owned();
-        let mut options = Options::new(BASE_ENV).set("AWS_ENDPOINT_URL_S3", &bucket::address());
+        let mut options = Options::new(BASE_ENV);
         if WITHOUT_WORKER.contains(&name.as_str()) {
             options = options.set("RUN_EMBEDDING_WORKER", "false");
         }
@@ -71,6 +71,7 @@ impl Replay {
             };
             options = options.set(variable, &value);
         }
+        options = options.set("AWS_ENDPOINT_URL_S3", &bucket::address());
         Self {
             name,
             cases,

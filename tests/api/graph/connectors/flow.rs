@@ -77,14 +77,15 @@ impl Site {
         self.server.until(&status, |answer| done(&answer.json())).expect(200)
     }
 
-    /// What a search for words finds, by the names of the documents.
+    /// Which documents have chunks that a search for words finds.
     #[track_caller]
     fn found(&self, words: &str) -> Vec<String> {
         let search = json!({ "query": words, "mode": "bm25", "tenant_id": "default" });
         let found = self.server.post("/search", &search).expect(200);
         let results = found["results"].as_array().unwrap().iter();
-        let title = |hit: &Value| hit["props"]["parent_title"].as_str().unwrap_or("?").to_owned();
-        let mut titles: Vec<String> = results.map(title).collect();
+        // The parents are found by their titles, which are file names.
+        let title = |hit: &Value| hit["props"]["parent_title"].as_str().map(str::to_owned);
+        let mut titles: Vec<String> = results.filter_map(title).collect();
         titles.sort();
         titles
     }
