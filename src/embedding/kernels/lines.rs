@@ -16,6 +16,13 @@ impl Line {
     pub(in crate::embedding) const HALVES: usize = Self::BYTES / 2;
     pub(in crate::embedding) const ZERO: Self = Self([0; Self::BYTES]);
 
+    /// It as 32-bit numbers.
+    #[inline(always)]
+    pub(in crate::embedding) fn words(&self) -> &[u32; Self::FLOATS] {
+        // SAFETY: as many bytes, aligned more than enough, and any bits are numbers.
+        unsafe { &*(&raw const self.0).cast() }
+    }
+
     /// It as 16-bit numbers, to be written.
     #[inline(always)]
     pub(in crate::embedding) fn halves_mut(&mut self) -> &mut [u16; Self::HALVES] {

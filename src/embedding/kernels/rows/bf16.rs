@@ -178,11 +178,10 @@ fn turn<const AVX512: bool>(square: &mut [Line; PANEL]) {
         }
         return;
     }
-    let words = words_mut(square).as_chunks_mut::<PANEL>().0;
-    for r in 0..PANEL {
-        for c in 0..r {
-            let (word, other) = (words[r][c], words[c][r]);
-            (words[r][c], words[c][r]) = (other, word);
+    let rows = *square;
+    for (c, line) in words_mut(square).as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+        for (word, row) in line.iter_mut().zip(&rows) {
+            *word = row.words()[c];
         }
     }
 }

@@ -79,7 +79,7 @@ fn another_tenants_connector_is_not_tried_out() {
     let server = Options::new(&JWT_ENV).set("RUN_SCHEDULER", "false").start();
     let body = json!({ "tenant_id": "harbor" });
     let ask = |scopes: &[&str]| {
-        let request = Request::post(&at("s3/test"), &body);
+        let request = Request::post(at("s3/test"), &body);
         server.send(&request.bearer(&token("acme", scopes)))
     };
     ask(&["admin:refresh"]).expect(403);
