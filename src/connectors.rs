@@ -112,11 +112,18 @@ impl Inner {
         self.keys.as_deref().ok_or(Error::NoKey)
     }
 
+    /// Begins the series of a connector, so that alerts see their first increase.
+    fn show(&self, tenant: &TenantId, provider: Provider) {
+        self.metrics.ingest.begin(tenant, provider);
+        self.metrics.polling.known(provider, tenant);
+        self.metrics.webhooks.connector(provider, tenant);
+    }
+
     /// Lets everybody know of a change that was committed.
     fn changed(&self, tenant: &TenantId, provider: Provider, operation: Operation) {
         self.cache.evict(tenant, provider);
         if operation == Operation::Upsert {
-            self.metrics.ingest.begin(tenant, provider);
+            self.show(tenant, provider);
         }
         let metrics = &self.metrics.connectors;
         metrics.invalidated(operation);

@@ -111,7 +111,6 @@ impl Connectors {
             Ok(queue::follow(tx, &owner, provider)?)
         });
         let more = written.await?.value;
-        self.0.metrics.webhooks.connector(provider, tenant);
         self.0.changed(tenant, provider, Operation::Upsert);
         self.follow(tenant, provider, more).await
     }
@@ -303,8 +302,7 @@ impl Connectors {
                     Err(failed) => return Err(failed.into()),
                 };
                 let Some(provider) = Provider::named(&provider) else { continue };
-                inner.metrics.webhooks.connector(provider, &tenant);
-                inner.metrics.ingest.begin(&tenant, provider);
+                inner.show(&tenant, provider);
                 if !record.enabled {
                     continue;
                 }

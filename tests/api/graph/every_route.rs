@@ -35,6 +35,7 @@ fn described(server: &Server) -> Vec<Described> {
                 .replace("{id}", NOBODY)
                 .replace("{queue}", "embedding")
                 .replace("{provider}", "s3")
+                .replace("{tenant}", "acme")
                 .replace("{name}", "x"),
             methods: methods.keys().map(|name| name.to_uppercase()).collect(),
             json: methods.iter().filter_map(takes_json).collect(),

@@ -51,7 +51,11 @@ impl S3 {
         if !is_label(&region) {
             return Err(Fault::settings("region is no name of a region, such as eu-central-1"));
         }
-        let endpoint = settings.text("endpoint").map(endpoint).transpose()?;
+        // As with Amazon's own tools, the operator's service is meant where none is named.
+        let named = settings.text("endpoint");
+        let named =
+            named.or_else(|| clouds::endpoint(&parts.0.clouds).map(|named| named.reveal().trim()));
+        let endpoint = named.map(endpoint).transpose()?;
         let path_style = settings.switch("force_path_style");
         let path_style = path_style.unwrap_or(endpoint.is_some() || bucket.contains('.'));
         if !path_style && !is_label(bucket) {
