@@ -44,7 +44,7 @@ pub struct WebhookOptions {
     /// Service accounts whose identity tokens are taken, comma separated
     #[arg(long, env = "PUBSUB_OIDC_SERVICE_ACCOUNTS", value_name = "EMAILS")]
     pub pubsub_oidc_service_accounts: Option<String>,
-    /// Keys of those tokens, an address or a file [default: https://www.googleapis.com/oauth2/v3/certs]
+    /// Keys of those tokens, an address or a file [default: those of Google]
     #[arg(long, env = "PUBSUB_OIDC_JWKS", value_name = "FILE-OR-URL")]
     pub pubsub_oidc_jwks: Option<String>,
     /// Secret of Pub/Sub messages, in X-PubSub-Token or the query parameter token
