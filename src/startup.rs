@@ -1,5 +1,6 @@
 //! From settings to a serving process, and back down.
 
+mod connectors;
 mod model;
 
 use std::net::SocketAddr;
@@ -27,10 +28,7 @@ use crate::ask::{self, Ask};
 use crate::auth::{Authenticator, PushVerifier};
 use crate::backup::{self, Backups, Schedule};
 use crate::config::{self, Config, Distance, EmbeddingSource};
-use crate::connectors::{
-    self, Connectors, Feed, Places, Policy, Processor, Provider, Purger, SourceParts, Throttle,
-    Webhooks, keyring, webhook,
-};
+use crate::connectors::keyring;
 use crate::documents::chunk::Chunking;
 use crate::documents::{self, Extractor, Intake};
 use crate::embedding::{Embedder, ModelInfo};
@@ -38,8 +36,8 @@ use crate::fetch::Fetcher;
 use crate::graph::{self, FreeSpace, Graph};
 use crate::http::starting::Starting;
 use crate::jobs::{
-    ConnectorWorker, CoverageGauges, EmbeddingWorker, KeyWatch, NodeUpgrade, Poller, PurgeSchedule,
-    Scheduler, Scrubber, Settlements, Supervisor, TextSweep, TriggerWorker, WebhookWorker,
+    CoverageGauges, EmbeddingWorker, KeyWatch, NodeUpgrade, Scheduler, Scrubber, Settlements,
+    Supervisor, TextSweep, TriggerWorker, WebhookWorker,
 };
 use crate::llm::{Extractive, Writers, local_writer};
 use crate::models::{self, Library, ModelChanges};
@@ -53,6 +51,7 @@ use crate::search::fuse::VECTOR_WEIGHT;
 use crate::search::{self, Fusion, Indexer, Indexes, Search, VectorIndexes};
 use crate::shutdown::{self, Budget};
 use crate::writes::{Patience, Waiting, Writes};
+use connectors::{Around, Connected};
 
 /// Longest time requests may take after the last one was let in.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -255,18 +254,6 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         supervisor.run("scrub", move |stop| scrubber.clone().run(stop));
     }
     let stopping = CancellationToken::new();
-    let purger =
-        Purger::new(graph.clone(), metrics.clone(), clock.clone(), config.purge, stopping.clone());
-    if config.background.scheduler && writable {
-        let nightly = PurgeSchedule::new(
-            purger.clone(),
-            graph.clone(),
-            metrics.clone(),
-            runs.clone(),
-            clock.clone(),
-        );
-        supervisor.run("purge", move |stop| nightly.clone().run(stop));
-    }
     let backups = backups(&config, &store, &clock, &stopping, metrics.clone())?;
     if let Some(interval) = config.backup.interval {
         let retention = config.backup.retention;
@@ -282,80 +269,33 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         watch.begin().await;
         supervisor.run("jwks", move |stop| watch.clone().run(stop));
     }
-    let parts = connectors::Parts {
-        store: store.clone(),
-        keys: keys.map(Arc::new),
-        metrics: metrics.clone(),
-        clock: clock.clone(),
-        stopping: stopping.clone(),
-    };
-    let connectors = Connectors::new(parts, &config.connectors);
-    connectors.warm_up().await.context("read the connectors")?;
-    if config.connectors.cache_subscriber {
-        let followed = connectors.clone();
-        supervisor.run("cache_subscriber", move |stop| followed.clone().follow_changes(stop));
-    }
-    let sources = SourceParts::new(&config, clock.clone());
-    let sources = sources.context("set up the clients that read the sources of connectors")?;
-    if config.background.scheduler && writable {
-        let polled = Provider::ALL.into_iter();
-        let off = |provider| provider == Provider::Gcs && !config.background.gcs_poller;
-        for provider in polled.filter(|provider| !off(*provider)) {
-            let poller = Poller::new(
-                provider,
-                connectors.clone(),
-                sources.clone(),
-                metrics.clone(),
-                runs.clone(),
-                clock.clone(),
-            );
-            supervisor.run(Poller::job(provider), move |stop| poller.clone().run(stop));
-        }
-    }
-    let parts = webhook::Parts {
-        store: store.clone(),
-        metrics: metrics.clone(),
-        clock: clock.clone(),
-        push,
-    };
-    let webhooks = Webhooks::new(parts, config.webhooks.clone(), config.auth.jwt.is_some());
-    let webhooks = webhooks.context("set up the client that fetches certificates of SNS")?;
     let extractor = extractor(&config);
-    let settings = &config.connectors;
-    let places =
-        Places::new(connectors.clone(), sources.clone(), Throttle::new(settings.worker.rate));
-    let processor = Processor::new(
-        graph.clone(),
-        extractor.clone(),
-        chunking(&config),
-        settings.max_file_bytes,
-    );
-    let worker = ConnectorWorker::new(
-        store.clone(),
-        (places.clone(), processor),
-        settings.worker,
-        metrics.clone(),
-        clock.clone(),
-    );
-    let connector_workers = worker.counts();
-    if config.background.connector_worker && writable {
-        worker.recover().await.context("take up interrupted connector items")?;
-        for _ in 0..settings.worker.concurrency {
-            let worker = worker.clone();
-            supervisor.run("connector", move |stop| worker.clone().run(stop));
-        }
-    }
-    let feed = Feed::new(store.clone(), graph.clone(), places, clock.clone());
+    let around = Around {
+        config: &config,
+        store: &store,
+        keys,
+        push,
+        graph: &graph,
+        extractor: &extractor,
+        chunking: chunking(&config),
+        metrics: &metrics,
+        runs: &runs,
+        clock: &clock,
+        supervisor: &supervisor,
+        stopping: &stopping,
+    };
+    let Connected { connectors, policy, sources, webhooks, purger, feed, workers } =
+        around.connect().await?;
     let intake = Intake::new(extractor, chunking(&config), writes.clone());
     let app = App {
         authenticator,
-        connector_policy: Arc::new(Policy::new(&config.connectors, &config.fetch)),
+        connector_policy: policy,
         connectors,
         sources,
         webhooks,
         purger,
         feed,
-        connector_workers,
+        connector_workers: workers,
         config,
         graph,
         writes,
