@@ -24,14 +24,26 @@ pub(super) const DELETED_AT: &str = "deleted_at";
 /// Until when a deleted node is kept.
 pub(super) const GRACE_UNTIL: &str = "deletion_grace_until";
 
-/// Marks a node as soft-deleted from `now` on and kept for `grace`, keeping marks it already has.
+/// Marks a node that is there as soft-deleted from `now` on and kept for `grace`.
+pub(super) fn mark(node: &mut Node, now: UnixMicros, grace: Duration) {
+    // Marks on a node that is there are of no deletion that counts.
+    unmark(node);
+    node.classes.push(DELETED_CLASS.to_owned());
+    stamp(node, now, grace);
+}
+
+/// Gives a node that was written as soft-deleted the marks that it was not written with.
 pub(super) fn stamp(node: &mut Node, now: UnixMicros, grace: Duration) {
-    if !node.is_deleted() {
-        node.classes.push(DELETED_CLASS.to_owned());
-    }
-    let marks = [(DELETED_AT, now), (GRACE_UNTIL, now.plus(grace))];
-    for (key, at) in marks {
+    for (key, at) in [(DELETED_AT, now), (GRACE_UNTIL, now.plus(grace))] {
         node.props.entry(key).or_insert_with(|| Value::String(iso(at.get())));
+    }
+}
+
+/// Takes the marks from a node that is there again: else its next deletion would be as old as the
+/// last.
+pub(super) fn unmark(node: &mut Node) {
+    for key in [DELETED_AT, GRACE_UNTIL] {
+        node.props.remove(key);
     }
 }
 
@@ -53,7 +65,7 @@ impl Graph {
                     return Ok(());
                 }
                 let mut node = Node::from_record(tenant.clone(), id, before.clone())?;
-                stamp(&mut node, now, grace);
+                mark(&mut node, now, grace);
                 let after = node.to_record();
                 row::write(tx, &key, Some(&before), &after)?;
                 queue::remove_by_key(tx, &QUEUE, &tenant, &id.to_string())?;

@@ -134,7 +134,7 @@ fn hide(
     let Some(before) = tx.get(&NODES, key)?.filter(|node| !node.deleted) else { return Ok(false) };
     let (tenant, id) = key;
     let mut node = Node::from_record(tenant.clone(), *id, before.clone())?;
-    delete::stamp(&mut node, now, retention);
+    delete::mark(&mut node, now, retention);
     row::write(tx, key, Some(&before), &node.to_record())?;
     queue::remove_by_key(tx, &QUEUE, tenant, &id.to_string())?;
     tx.log(Change { at: now, tenant: tenant.clone(), kind: ChangeKind::NodeRemoved(*id) })?;

@@ -57,6 +57,9 @@ impl Graph {
                 let old = Node::from_record(tenant.clone(), id, before.clone())?;
                 let mut node = old.clone();
                 apply(&mut node, changes.clone());
+                if old.is_deleted() && !node.is_deleted() {
+                    delete::unmark(&mut node);
+                }
                 node.version += 1;
                 node.updated_at = now;
                 let prefix = settings.embedding_prefix;

@@ -47,6 +47,7 @@ pub(super) struct Certificates {
     http: Client,
     folder: Option<PathBuf>,
     ttl: Duration,
+    timeout: Duration,
     clock: Arc<dyn Clock>,
     kept: Mutex<HashMap<CertificateUrl, (UnixMicros, Fetch)>>,
     fetches: Arc<Semaphore>,
@@ -72,6 +73,7 @@ impl Certificates {
             http,
             folder: settings.certificate_dir.clone(),
             ttl: settings.certificate_ttl,
+            timeout,
             clock,
             kept: Mutex::default(),
             fetches: Arc::new(Semaphore::new(FETCHES_MAX)),
@@ -111,7 +113,10 @@ impl Certificates {
             Some(folder) => read(folder.join(url.file())).boxed(),
             None => {
                 let (http, fetches) = (self.http.clone(), self.fetches.clone());
-                fetch(http, fetches, url.as_str().to_owned()).boxed()
+                // It ends by itself, whoever waits for it or goes away.
+                let fetch = fetch(http, fetches, url.as_str().to_owned(), self.timeout);
+                let fetch = tokio::spawn(fetch);
+                async { fetch.await.unwrap_or(Err(Unavailable::NotFetched)) }.boxed()
             }
         };
         let fetch = fetch.shared();
@@ -135,8 +140,10 @@ async fn fetch(
     http: Client,
     fetches: Arc<Semaphore>,
     url: String,
+    wait: Duration,
 ) -> Result<Arc<Certificate>, Unavailable> {
-    let _one_of_few = fetches.try_acquire().map_err(|_| Unavailable::Busy)?;
+    let turn = tokio::time::timeout(wait, fetches.acquire()).await;
+    let _one_of_few = turn.map_err(|_| Unavailable::Busy)?.map_err(|_| Unavailable::Busy)?;
     let answer = http.get(url).send().await.map_err(|_| Unavailable::NotFetched)?;
     if !answer.status().is_success() {
         return Err(Unavailable::NotFetched);
@@ -259,7 +266,7 @@ mod tests {
         let (certificates, _) = certificates(None);
         let fetched = async |answer: Vec<u8>| {
             let one = Arc::new(Semaphore::new(1));
-            fetch(certificates.http.clone(), one, answering(answer)).await
+            fetch(certificates.http.clone(), one, answering(answer), certificates.timeout).await
         };
         assert!(fetched(ok(VALID.as_bytes())).await.is_ok());
         let long = [VALID.as_bytes(), &vec![b'\n'; BYTES_MAX]].concat();
@@ -269,7 +276,8 @@ mod tests {
         let missing = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec();
         assert_eq!(fetched(missing).await.err(), Some(Unavailable::NotFetched));
         assert_eq!(fetched(Vec::new()).await.err(), Some(Unavailable::NotFetched));
-        let none = fetch(certificates.http.clone(), Arc::new(Semaphore::new(0)), String::new());
+        let none = Arc::new(Semaphore::new(0));
+        let none = fetch(certificates.http.clone(), none, String::new(), Duration::ZERO);
         assert_eq!(none.await.err(), Some(Unavailable::Busy));
     }
 }

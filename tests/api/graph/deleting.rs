@@ -59,9 +59,18 @@ fn a_node_written_as_deleted_is_deleted() {
     assert_eq!(found(&server, "short life stillborn"), [""; 0]);
 
     // Without the class it is back.
-    server.put(&format!("/nodes/{put}"), &json!({ "classes": ["Doc"] })).expect(200);
+    let path = format!("/nodes/{put}");
+    let until = |node: &Value| node["props"]["deletion_grace_until"].as_str().map(str::to_owned);
+    let first = until(&server.get(&path).expect(200)).expect("marks");
+    server.put(&path, &json!({ "classes": ["Doc"] })).expect(200);
     assert_eq!(server.get("/nodes").expect(200)["total"], 1);
     assert_eq!(found(&server, "short life"), [put]);
+    assert_eq!(until(&server.get(&path).expect(200)), None, "it is there");
+
+    // Deleted again, it has its whole time again.
+    server.delete(&path).expect(200);
+    let second = until(&server.get(&path).expect(200)).expect("marks");
+    assert!(second > first, "{second} {first}");
 }
 
 #[test]
