@@ -35,6 +35,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(300);
 const WRITE_MAX: Duration = Duration::from_secs(30);
 /// Wrong passwords on one connection.
 const GUESSES_MAX: u32 = 3;
+/// Bytes of answers that are not kept back for more of them.
+const WRITE_BYTES: usize = 64 << 10;
 /// Read at a time.
 const READ_BYTES: usize = 16 << 10;
 
@@ -100,14 +102,23 @@ impl Resp {
             while !session.ended {
                 match decoder.next() {
                     Ok(None) => break,
-                    Ok(Some(words)) => session.answer(&words).await.write(&mut out),
+                    Ok(Some(words)) => {
+                        session.answer(&words).await.write(&mut out);
+                        // Many short commands may ask for much.
+                        if out.len() > WRITE_BYTES {
+                            if !send(&mut stream, &out).await {
+                                return;
+                            }
+                            out.clear();
+                        }
+                    }
                     Err(fault) => {
                         Reply::refused(fault).write(&mut out);
                         session.ended = true;
                     }
                 }
             }
-            if !matches!(timeout(WRITE_MAX, stream.write_all(&out)).await, Ok(Ok(()))) {
+            if !send(&mut stream, &out).await {
                 return;
             }
         }
@@ -119,6 +130,11 @@ impl Resp {
             Sha256::digest(password.reveal().as_bytes()) == Sha256::digest(given)
         })
     }
+}
+
+/// Whether all of it was taken in time.
+async fn send(stream: &mut TcpStream, bytes: &[u8]) -> bool {
+    matches!(timeout(WRITE_MAX, stream.write_all(bytes)).await, Ok(Ok(())))
 }
 
 /// One connection.

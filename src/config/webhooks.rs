@@ -17,7 +17,7 @@ const GOOGLE_KEYS: &str = "https://www.googleapis.com/oauth2/v3/certs";
 pub struct Webhooks {
     /// Whether signatures of SNS are verified.
     pub verify_sns: bool,
-    /// Topic patterns by tenant, for connectors that list none.
+    /// Patterns of topics of SNS by tenant, for S3 connectors that list none.
     pub topics: BTreeMap<String, Vec<String>>,
     /// Whether a tenant that lists topics rejects messages whose topic is not known.
     pub topic_strict: bool,

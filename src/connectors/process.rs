@@ -4,6 +4,8 @@
 //! source has when the change is worked on. So a change may be worked on twice, late, or in
 //! another order, and the document is as the object is.
 
+use std::time::Duration;
+
 use activekg_storage::ids::TenantId;
 use activekg_storage::time::UnixMicros;
 use serde_json::Value;
@@ -20,6 +22,8 @@ use crate::timestamp::iso;
 
 /// The class of every parent.
 const DOCUMENT: &str = "Document";
+/// How long a source is left alone that has too much to do and does not say for how long.
+const PAUSE: Duration = Duration::from_secs(30);
 
 /// Makes documents of the objects of sources.
 #[derive(Clone)]
@@ -162,7 +166,7 @@ impl Failure {
         let Self::Source(fault) = self else { return Said::Works };
         match fault.class {
             FaultClass::AccessDenied | FaultClass::Network | FaultClass::Timeout => Said::Fails,
-            FaultClass::RateLimited => fault.retry_after.map_or(Said::Nothing, Said::Pauses),
+            FaultClass::RateLimited => Said::Pauses(fault.retry_after.unwrap_or(PAUSE)),
             FaultClass::NotFound
             | FaultClass::TooLarge
             | FaultClass::Unsupported
@@ -222,9 +226,19 @@ impl Processor {
         }
         let bytes = match source.fetch(&found, max_bytes.unwrap_or(self.max_bytes)).await {
             Ok(bytes) => bytes,
-            // It went between the two questions.
+            // It went between the two questions, or only that version of it.
             Err(fault) if fault.class == FaultClass::NotFound => {
-                return self.delete(tenant, &name).await;
+                return match source.stat(&change.uri).await {
+                    Ok(None) => self.delete(tenant, &name).await,
+                    Err(fault) if fault.class == FaultClass::NotFound => {
+                        self.delete(tenant, &name).await
+                    }
+                    Ok(Some(_)) => {
+                        let why = "the object changed while it was read";
+                        Err(Fault::new(FaultClass::Network, why).into())
+                    }
+                    Err(fault) => Err(fault.into()),
+                };
             }
             Err(fault) => return Err(fault.into()),
         };

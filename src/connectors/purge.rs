@@ -157,18 +157,35 @@ impl Purger {
             None => self.graph.tenants().await?,
         };
         let mut report = PurgeReport::default();
+        let mut first_failure = None;
         for tenant in &tenants {
-            if request.dry_run {
-                self.count(tenant, run, request.apply_retention, &mut report).await?;
-            } else {
-                if request.apply_retention {
-                    report.retained += self.apply_retention(tenant).await?;
+            match self.cycle_of(tenant, request, run, &mut report).await {
+                Ok(()) => report.tenants += 1,
+                Err(PurgeError::Stopping) => return Err(PurgeError::Stopping),
+                // What is wrong with one tenant's data is no reason to keep that of the others.
+                Err(failure) => {
+                    error!(run = %run.id, %tenant, "purge cycle: a tenant was left out: {failure}");
+                    first_failure.get_or_insert(failure);
                 }
-                self.purge(tenant, run, &mut report).await?;
             }
-            report.tenants += 1;
         }
-        Ok(report)
+        first_failure.map_or(Ok(report), Err)
+    }
+
+    async fn cycle_of(
+        &self,
+        tenant: &TenantId,
+        request: &PurgeRequest,
+        run: &PurgeRun,
+        report: &mut PurgeReport,
+    ) -> Result<(), PurgeError> {
+        if request.dry_run {
+            return self.count(tenant, run, request.apply_retention, report).await;
+        }
+        if request.apply_retention {
+            report.retained += self.apply_retention(tenant).await?;
+        }
+        self.purge(tenant, run, report).await
     }
 
     async fn count(

@@ -53,7 +53,12 @@ fn over(
         clock: clock.clone(),
         stopping: CancellationToken::new(),
     };
-    let settings = config::Connectors {
+    let settings = options();
+    Connectors::new(parts, &settings)
+}
+
+fn options() -> config::Connectors {
+    config::Connectors {
         cache_ttl: Duration::from_secs(300),
         cache_subscriber: true,
         credentials_dirs: Vec::new(),
@@ -69,8 +74,7 @@ fn over(
         },
         max_file_bytes: 1 << 20,
         retention: Duration::from_secs(30 * 24 * 3600),
-    };
-    Connectors::new(parts, &settings)
+    }
 }
 
 impl Fixture {
@@ -288,19 +292,7 @@ async fn without_a_key_nothing_is_stored() {
     let settings = config::Connectors {
         cache_ttl: Duration::from_secs(1),
         cache_subscriber: false,
-        credentials_dirs: Vec::new(),
-        endpoint_hosts: Vec::new(),
-        storage_emulator: None,
-        drive_api: None,
-        home: None,
-        worker: config::ConnectorWorker {
-            concurrency: 1,
-            batch: 10,
-            poll: Duration::from_secs(1),
-            rate: 1000,
-        },
-        max_file_bytes: 1 << 20,
-        retention: Duration::from_secs(30 * 24 * 3600),
+        ..options()
     };
     let connectors = Connectors::new(parts, &settings);
     let refused = connectors.register(&name("acme"), Provider::S3, s3("x"), "root").await;

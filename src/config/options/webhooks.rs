@@ -11,7 +11,7 @@ pub struct WebhookOptions {
     /// Verify the signatures of SNS messages [default: true]
     #[arg(long, env = "WEBHOOK_VERIFY_SNS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub webhook_verify_sns: Option<String>,
-    /// Topics that may speak for a tenant whose connector lists none: JSON of tenants and their patterns [default: {}]
+    /// Topics of SNS that may speak for a tenant whose S3 connector lists none: JSON of tenants and their patterns [default: {}]
     #[arg(long, env = "WEBHOOK_TOPIC_ALLOWLIST", value_name = "JSON")]
     pub webhook_topic_allowlist: Option<String>,
     /// Reject Pub/Sub messages whose topic is not known to a tenant that lists some [default: false]

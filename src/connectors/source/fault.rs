@@ -67,7 +67,7 @@ impl FaultClass {
 }
 
 impl Fault {
-    pub(super) fn new(class: FaultClass, message: impl Into<String>) -> Self {
+    pub(in crate::connectors) fn new(class: FaultClass, message: impl Into<String>) -> Self {
         Self { class, message: message.into(), retry_after: None }
     }
 

@@ -43,7 +43,8 @@ struct Folder {
 
 impl Local {
     pub(super) fn open(settings: &Settings<'_>, parts: &SourceParts) -> Result<Self, Fault> {
-        let path = PathBuf::from(settings.needed("path")?);
+        // Part by part, which leaves a slash at its end out.
+        let path: PathBuf = Path::new(settings.needed("path")?).components().collect();
         let base = parts.0.folders.iter().find(|folder| path.starts_with(folder));
         let base = base.ok_or_else(|| {
             Fault::settings("path must be a folder below one of ACTIVEKG_FILE_BASEDIRS")

@@ -10,9 +10,11 @@ mod s3;
 mod xml;
 
 use bytes::Bytes;
+use reqwest::Response;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, LAST_MODIFIED};
 
 use super::globs::Globs;
-use super::{Fault, Found, Page, Settings, SourceParts, Unusable};
+use super::{Fault, FaultClass, Found, Page, Settings, SourceParts, Unusable, rest};
 use crate::connectors::Provider;
 use crate::graph::Object;
 
@@ -48,6 +50,23 @@ struct Listing {
 struct Listed {
     name: String,
     found: Found,
+}
+
+/// What the headers of an object say, or that there is none.
+fn head(answer: Result<Response, Fault>) -> Result<Option<Found>, Fault> {
+    let response = match answer {
+        Ok(response) => response,
+        Err(Fault { class: FaultClass::NotFound, .. }) => return Ok(None),
+        Err(fault) => return Err(fault),
+    };
+    let header = |name: &HeaderName| rest::text(response.headers(), name);
+    Ok(Some(Found {
+        etag: header(&ETAG).and_then(rest::bare_etag),
+        modified_at: header(&LAST_MODIFIED).and_then(rest::web_date),
+        size: header(&CONTENT_LENGTH).and_then(|size| size.parse().ok()),
+        content_type: header(&CONTENT_TYPE).map(str::to_owned),
+        ..Found::default()
+    }))
 }
 
 impl Bucket {
@@ -132,7 +151,7 @@ impl Bucket {
     fn can_be_asked_for(&self, name: &str) -> Result<(), Fault> {
         match self.obstacle(name) {
             None => Ok(()),
-            Some(why) => Err(Fault::new(super::FaultClass::Unsupported, why)),
+            Some(why) => Err(Fault::new(FaultClass::Unsupported, why)),
         }
     }
 

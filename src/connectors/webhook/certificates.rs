@@ -111,13 +111,7 @@ impl Certificates {
         }
         let fetch = match &self.folder {
             Some(folder) => read(folder.join(url.file())).boxed(),
-            None => {
-                let (http, fetches) = (self.http.clone(), self.fetches.clone());
-                // It ends by itself, whoever waits for it or goes away.
-                let fetch = fetch(http, fetches, url.as_str().to_owned(), self.timeout);
-                let fetch = tokio::spawn(fetch);
-                async { fetch.await.unwrap_or(Err(Unavailable::NotFetched)) }.boxed()
-            }
+            None => self.begin(url.as_str().to_owned()).boxed(),
         };
         let fetch = fetch.shared();
         if kept.len() >= KEPT_MAX && !kept.contains_key(url) {
@@ -128,6 +122,16 @@ impl Certificates {
         }
         kept.insert(url.clone(), (now, fetch.clone()));
         (now, fetch)
+    }
+
+    /// A fetch that ends by itself, whoever waits for it or goes away.
+    fn begin(
+        &self,
+        url: String,
+    ) -> impl Future<Output = Result<Arc<Certificate>, Unavailable>> + Send + use<> {
+        let (http, fetches) = (self.http.clone(), self.fetches.clone());
+        let fetching = tokio::spawn(fetch(http, fetches, url, self.timeout));
+        async { fetching.await.unwrap_or(Err(Unavailable::NotFetched)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<CertificateUrl, (UnixMicros, Fetch)>> {
@@ -259,6 +263,18 @@ mod tests {
         let kept = certificates.lock();
         assert_eq!(kept.len(), KEPT_MAX);
         assert!(!kept.contains_key(&url("0")) && kept.contains_key(&url("1")));
+    }
+
+    #[tokio::test]
+    async fn a_fetch_that_nobody_waits_for_any_more_gives_its_place_back() {
+        let (certificates, _) = certificates(None);
+        for _ in 0..FETCHES_MAX {
+            drop(certificates.begin(answering(Vec::new())));
+        }
+        let all = certificates.fetches.acquire_many(FETCHES_MAX as u32).await;
+        drop(all.expect("every place is given back"));
+        let valid = certificates.begin(answering(ok(VALID.as_bytes())));
+        assert!(valid.await.is_ok());
     }
 
     #[tokio::test]

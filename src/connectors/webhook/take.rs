@@ -12,6 +12,7 @@ use super::{Refused, Webhooks, blocking};
 use crate::connectors::Provider;
 use crate::connectors::change::Change;
 use crate::connectors::queue;
+use crate::observability::metrics::WorkerError;
 
 /// Rows past their end that a message removes: more than it adds, so that they do not pile up.
 const FORGET: usize = 64;
@@ -45,7 +46,7 @@ impl Webhooks {
             {
                 return Ok(None);
             }
-            let mut n_queued = 0;
+            let (mut n_queued, mut held) = (0, Vec::new());
             for Part { tenant, changes } in parts {
                 let mut news = Vec::with_capacity(changes.len());
                 for change in changes {
@@ -58,15 +59,24 @@ impl Webhooks {
                         news.push(change);
                     }
                 }
-                n_queued += queue::enqueue(tx, &tenant, provider, &news, now)?;
+                let n = queue::enqueue(tx, &tenant, provider, &news, now)?;
+                if n > 0 && !queue::is_enabled(tx, &tenant, provider)? {
+                    held.push((tenant, n));
+                }
+                n_queued += n;
             }
-            Ok(Some(n_queued))
+            Ok(Some((n_queued, held)))
         });
-        let taken = taken.await?.value;
-        if taken.is_none() {
+        let Some((n_queued, held)) = taken.await?.value else {
             self.0.metrics.webhooks.replayed();
+            return Ok(None);
+        };
+        for (tenant, n) in held {
+            for _ in 0..n {
+                self.0.metrics.ingest.worker_error(&tenant, provider, WorkerError::NoConfig);
+            }
         }
-        Ok(taken)
+        Ok(Some(n_queued))
     }
 
     /// Events of S3 by the tenants whose connectors are about their objects, and how many are about

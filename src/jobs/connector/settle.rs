@@ -3,7 +3,7 @@
 use activekg_storage::queue::{self, DeadReason, Leased};
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{StorageError, WriteTx};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{ConnectorWorker, Item, Outcome};
 use crate::connectors::change::NotAChange;
@@ -55,7 +55,12 @@ impl ConnectorWorker {
         for ((provider, item), settled) in items.zip(settled) {
             self.count(provider, &item);
             if let Settled::Dead(reason) = settled {
-                self.metrics.ingest.dead(&item.leased.tenant, provider, reason);
+                let (tenant, uri) = (&item.leased.tenant, item.leased.key.as_deref());
+                self.metrics.ingest.dead(tenant, provider, reason);
+                error!(
+                    tenant_id = %tenant, provider = provider.as_str(), uri, reason = reason.as_str(),
+                    "connector item: ingestion failed for good; it is among the dead letters"
+                );
             }
         }
         Ok(())

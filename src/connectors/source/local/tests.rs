@@ -52,6 +52,8 @@ async fn pages_of_any_size_hold_every_file_once() {
     for limit in 1..7 {
         assert_eq!(listed(&local, None, limit).await, (expected.clone(), vec![]), "{limit}");
     }
+    let slashed = self::local(dir.path(), json!({"path": docs.join("")})).unwrap();
+    assert_eq!(listed(&slashed, None, 2).await.0, expected, "a slash at the end of the path");
     assert_eq!(listed(&local, Some("b"), 1).await.0, expected[1..4]);
     assert_eq!(listed(&local, Some("b/"), 9).await.0, expected[1..3]);
     for bad in ["../x", "/etc"] {

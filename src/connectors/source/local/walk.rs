@@ -28,7 +28,8 @@ pub(super) fn page(
         Some(cursor) => names(Path::new(cursor)).ok_or_else(Fault::cursor)?,
     };
     let at = base.folder(&folder.below).map_err(|error| fault(&error))?;
-    let mut walk = Walk { base, folder, prefix, limit, page: Page::default(), above: Vec::new() };
+    let (page, above) = (Page::default(), Vec::new());
+    let mut walk = Walk { base, folder, prefix, limit, page, last: None, above };
     walk.visit(&at, &mut folder.below.clone(), "", &after).map_err(|error| fault(&error))?;
     Ok(walk.page)
 }
@@ -39,6 +40,8 @@ struct Walk<'a> {
     prefix: &'a str,
     limit: usize,
     page: Page,
+    /// What the last file of the page is called.
+    last: Option<String>,
     /// The folders that the walk is in, by device and number: a link may lead back to one.
     above: Vec<(u64, u64)>,
 }
@@ -60,9 +63,10 @@ impl Walk<'_> {
             self.unusable(below, "a folder within itself, or too deep");
             return Ok(true);
         }
+        let names = Beneath::names(at)?;
         self.above.push(id);
         let mut go_on = true;
-        for name in Beneath::names(at)? {
+        for name in names {
             let on_the_way = after.first().is_some_and(|first| *first == name);
             if after.first().is_some_and(|first| name < *first) {
                 continue;
@@ -106,13 +110,17 @@ impl Walk<'_> {
                     return Ok(true);
                 }
                 way.push(name.clone());
-                let visited = match self.base.folder(way) {
-                    Ok(inner) => self.visit(&inner, way, &called, after),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-                    Err(error) => Err(error),
-                };
+                let inner = self.base.folder(way);
+                let visited = inner.and_then(|inner| self.visit(&inner, way, &called, after));
                 way.pop();
-                visited
+                match visited {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                        self.unusable(&called, "the folder cannot be read");
+                        Ok(true)
+                    }
+                    visited => visited,
+                }
             }
             FileType::RegularFile => {
                 if on_the_way
@@ -121,15 +129,12 @@ impl Walk<'_> {
                 {
                     return Ok(true);
                 }
-                if let Some(last) = self.page.found.last()
-                    && self.page.found.len() == self.limit
-                {
-                    let root = format!("{}/", self.folder.path.display());
-                    let path = last.uri.trim_start_matches(super::SCHEME);
-                    self.page.next = path.strip_prefix(&root).map(str::to_owned);
+                if self.page.found.len() == self.limit {
+                    self.page.next = self.last.take();
                     return Ok(false);
                 }
                 self.page.found.push(self.folder.found(&called, &stat));
+                self.last = Some(called);
                 Ok(true)
             }
             FileType::Symlink => {

@@ -3,13 +3,11 @@
 use bytes::Bytes;
 use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential, split_sas};
 use object_store::client::{HttpRequest, HttpRequestBody};
-use reqwest::header::{
-    CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_MATCH, LAST_MODIFIED,
-};
+use reqwest::header::{HeaderValue, IF_MATCH};
 use reqwest::{Method, Request, Response, Url};
 use serde_json::json;
 
-use super::{Listed, Listing, cursor, xml};
+use super::{Listed, Listing, cursor, head, xml};
 use crate::connectors::source::{Fault, FaultClass, Found, Settings, SourceParts, rest};
 
 /// What a page is asked for with.
@@ -75,19 +73,7 @@ impl Azure {
     }
 
     pub(super) async fn stat(&self, name: &str) -> Result<Option<Found>, Fault> {
-        let response = match self.ask(Method::HEAD, name, "", None).await {
-            Ok(response) => response,
-            Err(Fault { class: FaultClass::NotFound, .. }) => return Ok(None),
-            Err(fault) => return Err(fault),
-        };
-        let header = |name: &HeaderName| rest::text(response.headers(), name);
-        Ok(Some(Found {
-            etag: header(&ETAG).and_then(rest::bare_etag),
-            modified_at: header(&LAST_MODIFIED).and_then(rest::web_date),
-            size: header(&CONTENT_LENGTH).and_then(|size| size.parse().ok()),
-            content_type: header(&CONTENT_TYPE).map(str::to_owned),
-            ..Found::default()
-        }))
+        head(self.ask(Method::HEAD, name, "", None).await)
     }
 
     pub(super) async fn fetch(
