@@ -134,7 +134,7 @@ fn offline(args: &StatusArgs) -> anyhow::Result<Status> {
     }
     let store = Store::open(&dir, StoreOptions::default())?;
     let ring = keyring::existing(&keys, &dir)?;
-    Ok(Status::gather(&store, ring.as_ref(), &SystemClock)?)
+    Ok(Status::gather(&store, ring.as_ref(), &SystemClock, None)?)
 }
 
 async fn rotate(args: &RotateArgs) -> anyhow::Result<()> {

@@ -323,15 +323,16 @@ impl Connectors {
         self.0.cache.flush()
     }
 
-    /// Which keys are loaded, and how many connectors are sealed with which.
+    /// Which keys are loaded, and how many connectors, of a tenant or of all, are sealed with which.
     ///
     /// # Errors
     ///
     /// The store's own.
-    pub async fn key_status(&self) -> Result<Status, Error> {
+    pub async fn key_status(&self, tenant: Option<TenantId>) -> Result<Status, Error> {
         let inner = self.0.clone();
-        let gather =
-            move || Ok(Status::gather(&inner.store, inner.keys.as_deref(), &*inner.clock)?);
+        let gather = move || {
+            Ok(Status::gather(&inner.store, inner.keys.as_deref(), &*inner.clock, tenant)?)
+        };
         super::blocking(gather).await
     }
 }

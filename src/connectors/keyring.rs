@@ -11,6 +11,7 @@ use std::path::Path;
 
 use activekg_storage::crypt::rotate::{Rotation, Selection};
 use activekg_storage::crypt::{Kek, KeyRing, generate_key, unopened, usage};
+use activekg_storage::ids::TenantId;
 use activekg_storage::time::Clock;
 use activekg_storage::{StorageError, Store};
 use anyhow::Context as _;
@@ -37,7 +38,7 @@ pub fn load(keys: &Keys, dir: &Path, store: &Store) -> anyhow::Result<Option<Key
     let ring = match existing(keys, dir)? {
         Some(ring) => ring,
         None => {
-            let n_sealed = usage(&store.read()?)?.sealed.values().sum();
+            let n_sealed = usage(&store.read()?, None)?.sealed.values().sum();
             if n_sealed > 0 {
                 let file = dir.join(KEY_FILE).display().to_string();
                 return Err(ConfigError::from(KeysError::None { n_sealed, file }).into());
@@ -148,7 +149,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Looks at every connector. Blocks.
+    /// Looks at every connector of a tenant, or of all. Blocks.
     ///
     /// # Errors
     ///
@@ -157,10 +158,13 @@ impl Status {
         store: &Store,
         ring: Option<&KeyRing>,
         clock: &dyn Clock,
+        tenant: Option<TenantId>,
     ) -> Result<Self, StorageError> {
-        let usage = usage(&store.read()?)?;
+        let usage = usage(&store.read()?, tenant.as_ref())?;
+        let selection =
+            Selection { tenants: tenant.into_iter().collect(), ..Selection::default() };
         let pending = match ring {
-            Some(ring) => Rotation { store, ring, clock }.count(&Selection::default())?,
+            Some(ring) => Rotation { store, ring, clock }.count(&selection)?,
             None => usage.total,
         };
         Ok(Self {
@@ -273,7 +277,7 @@ mod tests {
         seal(&store, &load(&keys(&[], 1), dir.path(), &store).unwrap().unwrap(), "acme");
         let status = |keys: &Keys| {
             let ring = load(keys, dir.path(), &store).unwrap().unwrap();
-            Status::gather(&store, Some(&ring), &SystemClock).unwrap()
+            Status::gather(&store, Some(&ring), &SystemClock, None).unwrap()
         };
         let expected = Status {
             active_version: Some(2),

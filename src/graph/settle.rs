@@ -102,7 +102,6 @@ fn settle_one(
             // The text, or the model, changed while the old one read the old one: the job goes round
             // again.
             queue::release(tx, &QUEUE, leased)?;
-            node.embedding_status = EmbeddingStatus::Queued;
             Embedded::Again
         } else {
             match (text, vector) {
@@ -137,6 +136,10 @@ fn settle_one(
                 (Ok(_), Err(reason)) => retry(tx, &mut node, leased, reason, now)?,
             }
         };
+    if queue::is_live(tx, &QUEUE, &node.tenant, &node.id.to_string())? {
+        // It is to be tried again, or was queued anew while this run was under way.
+        node.embedding_status = EmbeddingStatus::Queued;
+    }
     let after = node.to_record();
     row::write(tx, &key, Some(&before), &after)?;
     Ok(outcome)
@@ -189,7 +192,6 @@ fn retry(
             Embedded::Failed
         }
         Outcome::Retry { .. } | Outcome::LeaseLost => {
-            node.embedding_status = EmbeddingStatus::Queued;
             node.embedding_error = Some(cut(reason));
             Embedded::Again
         }

@@ -283,6 +283,27 @@ async fn a_failing_job_is_tried_again_and_then_given_up() {
 }
 
 #[tokio::test]
+async fn a_node_that_was_queued_anew_while_it_was_embedded_still_waits() {
+    let bench = bench(settings());
+    let id = bench.create("acme", json!({"text": "pump"})).await;
+    let (batch, _) = bench.graph.take(10).await.expect("taken");
+    let all = Requeue {
+        ids: Some(vec![id]),
+        status: None,
+        only_missing: false,
+        backfill_ready: false,
+        limit: 10,
+    };
+    bench.graph.requeue(&view("acme"), all).await.expect("requeued");
+    let results = batch.into_iter().map(|job| (job, Ok(vec![1.0].into()))).collect();
+    bench.graph.settle(results, made_by()).await.expect("settled");
+    assert_eq!(bench.statuses("acme").await, [("queued", 1)]);
+    assert!(bench.graph.node(&view("acme"), id).await.expect("a node").has_embedding());
+    bench.embed_all(&[1.0]).await;
+    assert_eq!(bench.statuses("acme").await, [("ready", 1)]);
+}
+
+#[tokio::test]
 async fn external_ids_are_unique_in_a_tenant_and_free_after_removal() {
     let bench = bench(settings());
     let first = bench.create("acme", json!({"external_id": "e"})).await;

@@ -6,6 +6,7 @@ use super::KeyRing;
 use super::fields;
 use super::rotate::parse;
 use crate::error::StorageError;
+use crate::ids::TenantId;
 use crate::read::Readable;
 use crate::table::Scan;
 use crate::tables::connectors::CONFIGS;
@@ -21,14 +22,18 @@ pub struct KeyUsage {
     pub sealed: BTreeMap<u32, u64>,
 }
 
-/// Counts the connectors by the key they need.
+/// Counts the connectors, of a tenant or of all, by the key they need.
 ///
 /// # Errors
 ///
 /// As for every read, but for rows that do not decode.
-pub fn usage(tx: &impl Readable) -> Result<KeyUsage, StorageError> {
+pub fn usage(
+    tx: &impl Readable,
+    tenant: Option<&TenantId>,
+) -> Result<KeyUsage, StorageError> {
     let mut usage = KeyUsage::default();
-    for row in tx.scan(&CONFIGS, Scan::all())? {
+    let scan = tenant.map_or_else(Scan::all, |tenant| Scan::prefix(&(tenant.clone(),)));
+    for row in tx.scan(&CONFIGS, scan)? {
         let record = match row {
             Ok((_, record)) => record,
             Err(StorageError::Corrupt { .. }) => continue,

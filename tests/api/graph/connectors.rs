@@ -171,6 +171,10 @@ fn a_tenant_has_its_own_connectors_and_no_others() {
         listed["connectors"].as_array().map(Vec::len)
     };
     assert_eq!((listed(&["admin:refresh"]), listed(&["super_admin"])), (Some(0), Some(1)));
+    let sealed = |scopes: &[&str]| {
+        as_tenant("t2", scopes, Request::get(at("keys"))).expect(200)["total"].clone()
+    };
+    assert_eq!((sealed(&["admin:refresh"]), sealed(&["super_admin"])), (json!(0), json!(1)));
     let shown = as_tenant("t2", &["super_admin"], Request::get(at("s3?tenant_id=t1"))).expect(200);
     assert_eq!((&shown["tenant_id"], &shown["enabled"]), (&json!("t1"), &json!(true)));
     let counted = server.get("/prometheus");

@@ -18,8 +18,9 @@ pub(in crate::http::graph) async fn status(
     State(app): State<App>,
     Who(caller): Who,
 ) -> Result<Reply<Value>, ApiError> {
-    app.listed(&caller)?;
-    let status = app.connectors.key_status().await.map_err(|error| failed(error, NOT_READ))?;
+    let tenant = app.listed(&caller)?;
+    let status = app.connectors.key_status(tenant).await;
+    let status = status.map_err(|error| failed(error, NOT_READ))?;
     // As a value, whose names are texts: versions are numbers.
     serde_json::to_value(status).map(Reply).map_err(ApiError::unhandled)
 }

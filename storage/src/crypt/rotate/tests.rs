@@ -144,7 +144,7 @@ fn keys_in_use_are_counted() {
     put(&store, &key("c", "s3"), &sealed(&ring(2), "c"));
     put(&store, &key("d", "local"), &record(json!({"path": "/srv", "token": "clear"}), 1));
     let snapshot = store.read().unwrap();
-    let usage = super::super::usage(&snapshot).unwrap();
+    let usage = super::super::usage(&snapshot, None).unwrap();
     assert_eq!(usage.total, 4);
     assert_eq!(usage.by_version, [(1, 2), (2, 2)].into());
     assert_eq!(usage.sealed, [(1, 1), (2, 2)].into());
