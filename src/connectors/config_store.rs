@@ -330,9 +330,8 @@ impl Connectors {
     /// The store's own.
     pub async fn key_status(&self, tenant: Option<TenantId>) -> Result<Status, Error> {
         let inner = self.0.clone();
-        let gather = move || {
-            Ok(Status::gather(&inner.store, inner.keys.as_deref(), &*inner.clock, tenant)?)
-        };
+        let gather =
+            move || Ok(Status::gather(&inner.store, inner.keys.as_deref(), &*inner.clock, tenant)?);
         super::blocking(gather).await
     }
 }

@@ -161,8 +161,7 @@ impl Status {
         tenant: Option<TenantId>,
     ) -> Result<Self, StorageError> {
         let usage = usage(&store.read()?, tenant.as_ref())?;
-        let selection =
-            Selection { tenants: tenant.into_iter().collect(), ..Selection::default() };
+        let selection = Selection { tenants: tenant.into_iter().collect(), ..Selection::default() };
         let pending = match ring {
             Some(ring) => Rotation { store, ring, clock }.count(&selection)?,
             None => usage.total,

@@ -27,10 +27,7 @@ pub struct KeyUsage {
 /// # Errors
 ///
 /// As for every read, but for rows that do not decode.
-pub fn usage(
-    tx: &impl Readable,
-    tenant: Option<&TenantId>,
-) -> Result<KeyUsage, StorageError> {
+pub fn usage(tx: &impl Readable, tenant: Option<&TenantId>) -> Result<KeyUsage, StorageError> {
     let mut usage = KeyUsage::default();
     let scan = tenant.map_or_else(Scan::all, |tenant| Scan::prefix(&(tenant.clone(),)));
     for row in tx.scan(&CONFIGS, scan)? {
