@@ -112,7 +112,7 @@ fn a_file_that_is_no_model_turns_answers_off_and_nothing_else() {
     let server = Server::start(&[("LLM_BACKEND", "local"), ("LLM_MODEL", file.to_str().unwrap())]);
     assert_eq!(server.post("/ask", &json!({ "question": QUESTION })).status, 503);
     assert_eq!(server.get("/health").expect(200)["llm_backend"], Value::Null);
-    assert!(server.log().contains("model file"), "{}", server.log());
+    server.logged("model file");
 }
 
 /// Wants `ACTIVEKG_TEST_GGUF`, the path of a model that follows instructions.
@@ -139,5 +139,5 @@ fn a_local_model_answers_from_the_sources() {
     let metrics = server.get("/prometheus");
     let metrics = metrics.text();
     assert!(metrics.contains("activekg_llm_local_first_token_seconds_count 2"), "{metrics}");
-    assert!(server.log().contains("the local model answered"), "{}", server.log());
+    server.logged("the local model answered");
 }

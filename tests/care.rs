@@ -56,7 +56,7 @@ fn a_server_starts_without_its_socket_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("admin.sock"), "a note").unwrap();
     let server = Options::new(&[]).dir(dir.path()).start();
-    assert!(server.log().contains("no admin socket"), "{}", server.log());
+    server.logged("no admin socket");
     assert_eq!(fs::read(dir.path().join("admin.sock")).unwrap(), b"a note");
 }
 
@@ -360,5 +360,5 @@ fn the_background_scan_counts_damage() {
     let corrupt = "activekg_store_corrupt_rows{table=\"graph.nodes\"} 1";
     let answer = server.until(&metrics, |answer| answer.text().contains(corrupt));
     assert!(!answer.text().contains("activekg_store_rows_scanned_total 0\n"));
-    assert!(server.log().contains("graph.nodes"), "{}", server.log());
+    server.logged("graph.nodes");
 }

@@ -149,7 +149,7 @@ fn a_model_is_changed_under_searches_and_kills_and_back() {
     // The settings still name the old model, which the data directory was changed from.
     server.kill();
     server.start_again(&[("OPENAI_API_KEY", "unused")]);
-    assert!(server.log().contains("set EMBEDDING_MODEL to it"), "{}", server.log());
+    server.logged("set EMBEDDING_MODEL to it");
     assert!(best(&server, "compressor").contains("compressor"));
     until(&server, "switched");
     assert!(refused(&server, "drop").contains("remove all vectors of all-MiniLM-L6-v2"));

@@ -219,9 +219,24 @@ impl Server {
         matches!(self.running.child.try_wait(), Ok(None))
     }
 
-    /// The last lines it has logged.
+    /// The last lines it has logged. What it logged a moment ago may be missing: see
+    /// [`Server::logged`].
     pub(crate) fn log(&self) -> String {
         text(&self.running.log)
+    }
+
+    /// Waits until it has logged something with `wish` in it; the last lines of its log.
+    #[track_caller]
+    pub(crate) fn logged(&self, wish: &str) -> String {
+        let deadline = Instant::now() + START_MAX;
+        loop {
+            let log = self.log();
+            if log.contains(wish) {
+                return log;
+            }
+            assert!(Instant::now() < deadline, "{wish:?} is not in the log:\n{log}");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

@@ -172,7 +172,7 @@ fn extraction_is_off_and_says_so() {
         assert_eq!(requeue(body).expect_detail(503), "Extraction not enabled");
     }
     requeue(json!({ "limit": "many" })).expect(422);
-    assert!(server.log().contains("EXTRACTION_ENABLED is ignored"));
+    server.logged("EXTRACTION_ENABLED is ignored");
 }
 
 /// A Redis client.
@@ -219,7 +219,7 @@ impl Client {
 
 /// Where the server listens for Redis clients.
 fn address(server: &Server) -> SocketAddr {
-    let log = server.log();
+    let log = server.logged("Redis clients are answered on");
     let line = log.lines().find(|line| line.contains("Redis clients are answered on")).expect("it");
     let start = line.find("127.0.0.1:").expect("an address");
     let rest = &line[start..];

@@ -138,7 +138,7 @@ fn files_become_documents_change_go_and_come_back() {
     let again = site.take("default");
     assert_eq!((&again["queued_count"], &again["skipped_count"]), (&json!(0), &json!(2)));
     site.touch("default", &["ferry.txt"]);
-    assert!(site.server.log().contains("ETag unchanged"), "{}", site.server.log());
+    site.server.logged("ETag unchanged");
 
     site.write("ferry.txt", "The ferry leaves at ten, the bus at eleven.");
     assert_eq!(site.take("default")["queued_count"], 1);
@@ -214,7 +214,7 @@ fn a_shorter_text_has_fewer_chunks_and_keeps_the_same_ones() {
     let hour = std::time::Duration::from_secs(3600);
     file.set_modified(std::time::SystemTime::now() - hour).unwrap();
     site.touch("default", &["long.txt"]);
-    assert!(site.server.log().contains("content hash unchanged"), "{}", site.server.log());
+    site.server.logged("content hash unchanged");
     let document = site.document("default", "long.txt");
     assert_eq!(document["props"]["content_hash"], hash);
     assert_eq!(chunks(&site, "long.txt"), after);
@@ -293,7 +293,7 @@ fn what_cannot_be_taken_in_is_kept_with_its_reason() {
         );
         assert!(letter["failed_at"].is_string() && letter["timestamp"] == letter["failed_at"]);
     }
-    assert!(site.server.log().contains("ingestion failed"));
+    site.server.logged("ingestion failed");
     let labels = "provider=\"local\",tenant=\"default\"";
     assert_eq!(counted(&site.server, &format!("connector_dlq_depth{{{labels}}}")), 2.0);
     let dead = "provider=\"local\",reason=\"permanent\",tenant=\"default\"";

@@ -79,14 +79,8 @@ fn the_drill_and_the_way_back() {
     let expected = json!({ "rotated": ROWS - 1, "skipped": 0, "errors": 1, "dry_run": false, "failed": failed });
     assert_eq!(done, expected);
     assert_eq!(candidates(&server), 1);
-    let log = server.log();
-    assert!(
-        log.contains(&format!(
-            "Key rotation complete: {} rotated, 1 errors (0 skipped, ",
-            ROWS - 1
-        ))
-    );
-    assert!(log.contains(&format!("Failed to rotate key for {}/s3: ", tenant(DAMAGED))));
+    server.logged(&format!("Key rotation complete: {} rotated, 1 errors (0 skipped, ", ROWS - 1));
+    server.logged(&format!("Failed to rotate key for {}/s3: ", tenant(DAMAGED)));
     let metrics = server.get("/prometheus");
     for line in [
         format!("connector_rotation_total{{result=\"rotated\"}} {}", ROWS - 1),
@@ -99,7 +93,7 @@ fn the_drill_and_the_way_back() {
     assert_eq!(with_store(&server, |store| record(store, DAMAGED)), damaged);
 
     server.start_again(&[("CONNECTOR_KEK_V1", "")]);
-    assert!(server.log().contains("1 connector configs need KEK v1"));
+    server.logged("1 connector configs need KEK v1");
     for n in (0..ROWS).filter(|n| *n != DAMAGED) {
         let shown = server.get(&at(&format!("s3?tenant_id={}", tenant(n)))).expect(200);
         assert_eq!(shown["key_version"], 2);

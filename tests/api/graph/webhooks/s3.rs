@@ -85,8 +85,7 @@ fn what_sns_did_not_sign_is_refused() {
         assert_eq!(send(&server, message).expect_detail(403), "Invalid signature", "{message}");
     }
     assert_eq!(verified(&server, "failed"), refused.len() as f64);
-    let log = server.log();
-    assert!(log.contains("webhook verification failed"), "{log}");
+    server.logged("webhook verification failed");
 
     // Not now is not never: SNS sends such a message again.
     let elsewhere = signed(&created("m", "k"), "2", "notthere");
@@ -148,8 +147,7 @@ fn a_topic_speaks_for_tenants_that_list_it() {
     }
     let series = r#"webhook_topic_rejected_total{provider="s3",tenant="harbor"}"#;
     assert_eq!(metric(&server, series), 1.0);
-    let log = server.log();
-    assert!(log.contains("topic rejected: topic not in allowlist"), "{log}");
+    server.logged("topic rejected: topic not in allowlist");
     // A message that was refused may come again by the right topic.
     assert_eq!(send(&server, &event("2", &topic("harbor"))).expect(200)["status"], "queued");
 }
@@ -224,7 +222,7 @@ fn subscriptions_wait_for_an_operator() {
         "Timestamp": "2026-01-02T03:04:05.678Z" });
     let answer = send(&server, &signed(&message, "1", "valid")).expect(200);
     assert_eq!(answer, json!({ "status": "subscription_pending", "url": url }));
-    assert!(server.log().contains(&url), "an operator finds it");
+    server.logged(&url);
     assert_eq!(send(&server, &message).expect_detail(403), "Invalid signature");
     let mut end = message;
     end["Type"] = "UnsubscribeConfirmation".into();
