@@ -20,6 +20,7 @@ mod hostile;
 mod kernels;
 mod linear;
 mod model;
+mod parts;
 mod queue;
 mod remote;
 mod service;

@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use super::kernels::{
-    BLOCK, COLUMNS, Line, PANEL, Passing, ProductBf16, ProductF32, Session, SumsF32, floats_mut,
-    lend, pair_to_bf16, round_to_bf16, scale_rows, softmax, softmax_to_bf16, turn_to_bf16,
-};
-use super::linear::{Form, stride};
+mod lines;
+
+use super::kernels::{BLOCK, Line, PANEL, ProductF32, Session, floats_mut, lend, softmax};
+use super::linear::stride;
 
 /// The heads and where their numbers stand.
 #[derive(Debug, Clone, Copy)]
@@ -24,12 +23,9 @@ pub(super) struct Scratch {
     /// Panels of the values, a row a token.
     values: Vec<Line>,
     scores: Vec<f32>,
-    /// Scores of a block of queries, a block of keys each.
-    blocks: Vec<SumsF32>,
     out: Vec<f32>,
-    /// Rows of queries, or of probabilities, in bf16.
-    rows: Vec<Line>,
-    sums: Box<SumsF32>,
+    /// For [`Heads::attend_lines`].
+    pub(super) of_lines: lines::Scratch,
 }
 
 /// The tokens' queries, keys and values, side by side in a row, all heads of each together; the
@@ -47,12 +43,10 @@ pub(super) struct Projected<'a> {
 impl Heads {
     /// For each token of `text`, the mean of the values of its tokens, weighted by how well their
     /// keys fit the query, into its row of `out`. A row of `qkv` has queries, keys and values of
-    /// all heads side by side, the queries scaled. With `Form::Bf16` the products are of bf16
-    /// where the size of a head allows it.
+    /// all heads side by side, the queries scaled.
     pub(super) fn attend(
         self,
         session: &Session<'_>,
-        form: Form,
         qkv: &[f32],
         text: Range<usize>,
         scratch: &mut Scratch,
@@ -63,18 +57,12 @@ impl Heads {
         let numbers = &qkv[text.start * row..text.end * row];
         let projected = Projected { numbers, n: text.len(), row, hidden };
         let out = &mut out[text.start * stride(hidden)..text.end * stride(hidden)];
-        // Whole lines deep, and no more columns than a block has.
-        let fits = self.size.is_multiple_of(Line::HALVES) && self.size <= COLUMNS;
         for head in 0..self.n {
-            if form == Form::Bf16 && fits {
-                self.head_bf16(session, projected, head, scratch, out);
-            } else {
-                self.head_f32(session, projected, head, scratch, out);
-            }
+            self.attend_one(session, projected, head, scratch, out);
         }
     }
 
-    fn head_f32(
+    fn attend_one(
         self,
         session: &Session<'_>,
         projected: Projected<'_>,
@@ -109,54 +97,6 @@ impl Heads {
             }
         }
     }
-
-    fn head_bf16(
-        self,
-        session: &Session<'_>,
-        projected: Projected<'_>,
-        head: usize,
-        scratch: &mut Scratch,
-        out: &mut [f32],
-    ) {
-        let Projected { numbers, n, row, hidden } = projected;
-        let (kernel, size, at) = (session.kernel(), self.size, head * self.size);
-        // A key is this many lines, and so many lines hold a weight for every token.
-        let (depth, reach) = (size / Line::HALVES, n.div_ceil(Line::HALVES));
-        let Scratch { keys, values, blocks, rows: lines, sums, .. } = scratch;
-        let keys = lend(keys, stride(n) * depth, Line::ZERO);
-        let values = lend(values, size / PANEL * reach * PANEL, Line::ZERO);
-        let blocks = lend(blocks, n.div_ceil(COLUMNS), SumsF32::default());
-        let lines = lend(lines, BLOCK * depth.max(reach), Line::ZERO);
-        turn_to_bf16(kernel, &numbers[hidden + at..], row, size, keys);
-        pair_to_bf16(kernel, &numbers[2 * hidden + at..], row, size, values, reach);
-        for first in (0..n).step_by(BLOCK) {
-            let rows = BLOCK.min(n - first);
-            session.look();
-            let queries = &numbers[first * row + at..];
-            let a = &mut lines[..BLOCK * depth];
-            round_to_bf16(kernel, queries, row, size, a, depth);
-            for (b, block) in keys.chunks(COLUMNS * depth).zip(&mut *blocks) {
-                session.product_bf16(&whole(a, rows, depth, b), block);
-            }
-            let a = &mut lines[..BLOCK * reach];
-            let mut inverses = [0.0; BLOCK];
-            softmax_to_bf16(kernel, blocks, n, a, reach, &mut inverses[..rows]);
-            session.product_bf16(&whole(a, rows, reach, values), sums);
-            scale_rows(
-                kernel,
-                sums,
-                &inverses[..rows],
-                size,
-                &mut out[first * stride(hidden) + at..],
-                stride(hidden),
-            );
-        }
-    }
-}
-
-/// The product of all of some rows with all of some columns.
-fn whole<'a>(a: &'a [Line], rows: usize, depth: usize, b: &'a [Line]) -> ProductBf16<'a> {
-    ProductBf16 { a, rows, depth, b, part: 0..depth, passing: Passing::Columns }
 }
 
 /// Panels whose columns are the first `size` numbers of `n` rows.
@@ -191,7 +131,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::embedding::kernels::{Isa, Kernel};
+    use crate::embedding::kernels::{COLUMNS, Isa, Kernel, Sums, finish_to_bf16, in_strip};
+    use crate::embedding::linear::Form;
+    use crate::embedding::parts::Parts;
 
     /// By definition, in f64.
     fn defined(heads: Heads, qkv: &[f32], n: usize) -> Vec<f64> {
@@ -241,16 +183,41 @@ mod tests {
             for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
                 let session = Session::new(Kernel::choose(Some(isa)).unwrap(), None);
                 let mut scratch = Scratch::default();
-                for (form, error) in [(Form::F32, 1e-5), (Form::Bf16, 1e-2)] {
-                    let mut out = vec![7.0; (n + 3) * stride(hidden)];
-                    heads.attend(&session, form, &qkv, 2..2 + n, &mut scratch, &mut out);
-                    for (t, want) in want.chunks(hidden).enumerate() {
-                        for (x, y) in out[(t + 2) * stride(hidden)..].iter().zip(want) {
-                            prop_assert!((f64::from(*x) - y).abs() < error, "{isa} {form:?}: {x} {y}");
-                        }
+                let mut out = vec![7.0; (n + 3) * stride(hidden)];
+                heads.attend(&session, &qkv, 2..2 + n, &mut scratch, &mut out);
+                for (t, want) in want.chunks(hidden).enumerate() {
+                    for (x, y) in out[(t + 2) * stride(hidden)..].iter().zip(want) {
+                        prop_assert!((f64::from(*x) - y).abs() < 1e-5, "{isa}: {x} {y}");
                     }
-                    prop_assert!(out[..2 * stride(hidden)].iter().all(|&x| x == 7.0));
-                    prop_assert!(out[(n + 2) * stride(hidden)..].iter().all(|&x| x == 7.0));
+                }
+                prop_assert!(out[..2 * stride(hidden)].iter().all(|&x| x == 7.0));
+                prop_assert!(out[(n + 2) * stride(hidden)..].iter().all(|&x| x == 7.0));
+                if !heads.fit_lines(Form::Bf16) {
+                    continue;
+                }
+                let (depth, wide) = (heads.depth(), 2 * heads.depth());
+                let texts = [0..2, 2..2 + n, 2 + n..3 + n];
+                let mut parts = Parts::default();
+                parts.arrange(3 * heads.n, depth, &texts);
+                for (line, t) in (0..3 * wide).flat_map(|line| (0..n + 3).map(move |t| (line, t))) {
+                    let mut sums = Sums([[0.0; COLUMNS]; BLOCK]);
+                    sums.0[0][..32].copy_from_slice(&qkv[t * row + line * 32..][..32]);
+                    let out = parts.line_mut(line, t..t + 1);
+                    finish_to_bf16(session.kernel(), &sums, 0, &[0.0; 32], out);
+                }
+                let untouched = Line([0x55; 64]);
+                let mut out = vec![untouched; (n + 3).next_multiple_of(16) * wide];
+                heads.attend_lines(&session, &mut parts, &texts[1], &mut scratch.of_lines, &mut out);
+                for (t, line) in (0..n + 3).flat_map(|t| (0..wide).map(move |line| (t, line))) {
+                    let got = &out[in_strip(t, line, wide)];
+                    if !texts[1].contains(&t) {
+                        prop_assert_eq!(*got, untouched);
+                        continue;
+                    }
+                    for (x, y) in got.halves().iter().zip(&want[(t - 2) * hidden + line * 32..]) {
+                        let x = half::bf16::from_bits(*x).to_f64();
+                        prop_assert!((x - y).abs() < 1e-2, "{isa} in lines: {x} {y}");
+                    }
                 }
             }
         }

@@ -12,9 +12,10 @@ use super::attention::{self, Heads};
 use super::between::Between;
 use super::folder::{Config, Pooling};
 use super::kernels::{
-    Affine, Isa, Kernel, Line, Session, add_and_normalize, add_bias, lend, normalize,
+    Affine, BLOCK, Isa, Kernel, Line, Session, add_and_normalize, add_bias, lend, normalize,
 };
 use super::linear::{Form, Linear, Matrix, Scratch, Then, stride};
+use super::parts::Parts;
 use super::weights::{Table, Weights};
 
 /// Rows that go through the products one after the other while they are in the cache.
@@ -51,6 +52,9 @@ pub(super) struct Arena {
     x: Vec<f32>,
     qkv: Vec<f32>,
     attended: Vec<f32>,
+    /// The same two in bf16.
+    qkv_parts: Parts,
+    attended_lines: Vec<Line>,
     /// Of a band: inside of the last two products of a layer, and what comes of a product.
     inner: Vec<f32>,
     /// The same in bf16.
@@ -67,6 +71,8 @@ impl Arena {
             x: Vec::new(),
             qkv: Vec::new(),
             attended: Vec::new(),
+            qkv_parts: Parts::default(),
+            attended_lines: Vec::new(),
             inner: Vec::new(),
             lines: Vec::new(),
             out: Vec::new(),
@@ -204,18 +210,14 @@ impl Layer {
 
     fn forward(&self, session: &Session<'_>, heads: Heads, n_tokens: usize, arena: &mut Arena) {
         let kernel = session.kernel();
-        let Arena { x, qkv, attended, inner, lines, out, texts, scratch, attention } = arena;
-        let (width, qkv_width) = (self.attended.stride(), self.qkv.stride());
-        let qkv = lend(qkv, n_tokens * qkv_width, 0.0);
-        for rows in bands(n_tokens) {
-            let input = Matrix { numbers: &x[rows.start * width..], rows: rows.len() };
-            let out = &mut qkv[rows.start * qkv_width..rows.end * qkv_width];
-            self.qkv.apply(session, input, Then::Nothing, scratch, out);
+        let in_lines = heads.fit_lines(self.qkv.form());
+        if in_lines {
+            self.attend_lines(session, heads, n_tokens, arena);
+        } else {
+            self.attend(session, heads, n_tokens, arena);
         }
-        let attended = lend(attended, n_tokens * width, 0.0);
-        for text in texts.iter().filter(|text| !text.is_empty()) {
-            heads.attend(session, self.qkv.form(), qkv, text.clone(), attention, attended);
-        }
+        let Arena { x, attended, attended_lines, inner, lines, out, scratch, .. } = arena;
+        let width = self.attended.stride();
         let floats = if self.up.form() == Form::Bf16 { 0 } else { BAND * self.up.stride() };
         let inner = lend(inner, floats, 0.0);
         let out = lend(out, BAND * width, 0.0);
@@ -224,8 +226,13 @@ impl Layer {
             let band = rows.start * width..rows.end * width;
             let x = &mut x[band.clone()];
             let out = &mut out[..band.len()];
-            let input = Matrix { numbers: &attended[band], rows: n };
-            self.attended.apply(session, input, Then::Nothing, scratch, out);
+            if in_lines {
+                let lines = &attended_lines[rows.start * heads.n * heads.depth()..];
+                self.attended.apply_lines(session, lines, n, scratch, out);
+            } else {
+                let input = Matrix { numbers: &attended[band], rows: n };
+                self.attended.apply(session, input, Then::Nothing, scratch, out);
+            }
             add_and_normalize(kernel, x, out, width, &self.attended_norm);
             let input = Matrix { numbers: x, rows: n };
             if self.up.apply_gelu_to_lines(session, input, scratch, lines) {
@@ -236,6 +243,44 @@ impl Layer {
                 self.down.apply(session, input, Then::Nothing, scratch, out);
             }
             add_and_normalize(kernel, x, out, width, &self.down_norm);
+        }
+    }
+
+    /// Queries, keys and values of all tokens, and what becomes of them.
+    fn attend(&self, session: &Session<'_>, heads: Heads, n_tokens: usize, arena: &mut Arena) {
+        let Arena { x, qkv, attended, texts, scratch, attention, .. } = arena;
+        let (width, qkv_width) = (self.attended.stride(), self.qkv.stride());
+        let qkv = lend(qkv, n_tokens * qkv_width, 0.0);
+        for rows in bands(n_tokens) {
+            let input = Matrix { numbers: &x[rows.start * width..], rows: rows.len() };
+            let out = &mut qkv[rows.start * qkv_width..rows.end * qkv_width];
+            self.qkv.apply(session, input, Then::Nothing, scratch, out);
+        }
+        let attended = lend(attended, n_tokens * width, 0.0);
+        for text in texts.iter().filter(|text| !text.is_empty()) {
+            heads.attend(session, qkv, text.clone(), attention, attended);
+        }
+    }
+
+    /// [`Layer::attend`] in bf16.
+    fn attend_lines(
+        &self,
+        session: &Session<'_>,
+        heads: Heads,
+        n_tokens: usize,
+        arena: &mut Arena,
+    ) {
+        let Arena { x, qkv_parts, attended_lines, texts, scratch, attention, .. } = arena;
+        let (width, depth) = (self.attended.stride(), heads.depth());
+        qkv_parts.arrange(3 * heads.n, depth, texts);
+        for rows in bands(n_tokens) {
+            let input = Matrix { numbers: &x[rows.start * width..], rows: rows.len() };
+            self.qkv.apply_to_parts(session, input, scratch, rows.start, qkv_parts);
+        }
+        let n_lines = n_tokens.next_multiple_of(BLOCK) * heads.n * depth;
+        let out = lend(attended_lines, n_lines, Line::ZERO);
+        for text in texts.iter().filter(|text| !text.is_empty()) {
+            heads.attend_lines(session, qkv_parts, text, &mut attention.of_lines, out);
         }
     }
 }

@@ -5,9 +5,11 @@ use half::bf16;
 use super::kernels::{
     BLOCK, COLUMNS, Columns, Line, PANEL, Passing, Product16, ProductBf16, ProductF32, Session,
     SumsF32, SumsI32, add_bias, add_bias_gelu, dequantise, dequantise_gelu, even_groups, finish,
-    finish_gelu, finish_gelu_to_bf16, floats, floats_mut, halves_mut, lend, quantise,
-    round_to_bf16,
+    finish_gelu, finish_gelu_to_bf16, finish_to_bf16, floats, floats_mut, halves_mut, lend,
+    quantise, round_to_bf16,
 };
+
+use super::parts::Parts;
 
 /// Weights from rows of inputs to rows of outputs, and the bias of the outputs.
 pub(super) struct Linear {
@@ -245,6 +247,39 @@ impl Linear {
             },
         );
         true
+    }
+
+    /// [`Linear::apply`] from floats to parts of rows of bf16, of the tokens from `first` on. Nothing
+    /// is done if this is another form; outputs must be whole lines.
+    pub(super) fn apply_to_parts(
+        &self,
+        session: &Session<'_>,
+        input: Matrix<'_>,
+        scratch: &mut Scratch,
+        first_token: usize,
+        out: &mut Parts,
+    ) {
+        let Packed::Bf16(panels) = &self.weights else { return };
+        let Matrix { numbers, rows } = input;
+        let (depth, kernel) = (depth(self.inputs), session.kernel());
+        let Scratch { lines, blocks, .. } = scratch;
+        let lines = lend(lines, rows.next_multiple_of(BLOCK) * depth, Line::ZERO);
+        let numbers = &numbers[..rows * stride(self.inputs)];
+        round_to_bf16(kernel, numbers, stride(self.inputs), self.inputs, lines, depth);
+        self.products_bf16(
+            session,
+            lines,
+            rows,
+            panels,
+            blocks,
+            |sums, rows, bias, first, column| {
+                let first = first_token + first;
+                for (i, bias) in bias.as_chunks::<{ Line::HALVES }>().0.iter().enumerate() {
+                    let out = out.line_mut(column / Line::HALVES + i, first..first + rows);
+                    finish_to_bf16(kernel, sums, i * Line::HALVES, bias, out);
+                }
+            },
+        );
     }
 
     /// [`Linear::apply`] from rows of bf16. Nothing is done if this is another form.

@@ -1,5 +1,7 @@
 //! Products with AVX-512 and its products of pairs of 16-bit numbers (VNNI).
 
+pub(super) mod lines;
+
 use std::arch::x86_64::*;
 
 use super::{PANEL, Product16, ProductF32, SumsI32, even_groups};

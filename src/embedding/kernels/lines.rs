@@ -23,6 +23,13 @@ impl Line {
         unsafe { &*(&raw const self.0).cast() }
     }
 
+    /// It as 16-bit numbers.
+    #[inline(always)]
+    pub(in crate::embedding) fn halves(&self) -> &[u16; Self::HALVES] {
+        // SAFETY: as many bytes, aligned more than enough, and any bits are numbers.
+        unsafe { &*(&raw const self.0).cast() }
+    }
+
     /// It as 16-bit numbers, to be written.
     #[inline(always)]
     pub(in crate::embedding) fn halves_mut(&mut self) -> &mut [u16; Self::HALVES] {

@@ -75,7 +75,8 @@ macro_rules! for_each_isa {
 mod bf16;
 
 pub(in crate::embedding) use bf16::{
-    finish_gelu_to_bf16, pair_to_bf16, round_to_bf16, scale_rows, softmax_to_bf16, turn_to_bf16,
+    LineOf, finish_gelu_to_bf16, finish_to_bf16, pair_strips, round_to_bf16, scale_to_bf16,
+    softmax_to_bf16, turn_strips,
 };
 
 for_each_isa! {
@@ -234,8 +235,6 @@ for_each_isa! {
         depth: usize,
         scales: &mut [f32],
     ) {
-        /// 1.5 · 2^23: added to a small float, it leaves the nearest integer in the low bits.
-        const SHIFTER: f32 = 12_582_912.0;
         for ((row, out), scale) in
             rows.chunks_exact(stride).zip(out.chunks_exact_mut(depth)).zip(scales)
         {
@@ -329,30 +328,41 @@ fn gelu<const FMA: bool>(x: f32) -> f32 {
     x * phi
 }
 
+/// The odd polynomial of [`rough_gelu`], highest power first.
+pub(super) const ROUGH_GELU: [f32; 7] = [
+    2.278_001_2e-8,
+    -1.598_524_1e-6,
+    4.795_384_7e-5,
+    -8.139_979e-4,
+    8.772_295e-3,
+    -6.457_288_2e-2,
+    3.978_831_6e-1,
+];
+
+/// Where it ends on both sides.
+pub(super) const ROUGH_GELU_MOST: f32 = 4.0;
+
 /// `x · Φ(x)`, with an error of at most 2e-4 for |x| up to 12, and 1.5e-5 · |x| beyond.
 ///
 /// `Φ(x) - ½` as an odd polynomial, fitted by least squares weighted towards the smallest largest
 /// error of the product, over -4 to 4; outside it stays at its values there, ±½ but for 1.5e-5.
 #[inline(always)]
 fn rough_gelu<const FMA: bool>(x: f32) -> f32 {
-    let z = if x < 4.0 { x } else { 4.0 };
-    let z = if z > -4.0 { z } else { -4.0 };
+    let z = if x < ROUGH_GELU_MOST { x } else { ROUGH_GELU_MOST };
+    let z = if z > -ROUGH_GELU_MOST { z } else { -ROUGH_GELU_MOST };
     let y = z * z;
-    let p = fma::<FMA>(2.278_001_2e-8, y, -1.598_524_1e-6);
-    let p = fma::<FMA>(p, y, 4.795_384_7e-5);
-    let p = fma::<FMA>(p, y, -8.139_979e-4);
-    let p = fma::<FMA>(p, y, 8.772_295e-3);
-    let p = fma::<FMA>(p, y, -6.457_288_2e-2);
-    let p = fma::<FMA>(p, y, 3.978_831_6e-1);
+    let [first, rest @ ..] = ROUGH_GELU;
+    let p = rest.into_iter().fold(first, |p, power| fma::<FMA>(p, y, power));
     x * fma::<FMA>(p, z, 0.5)
 }
+
+/// 1.5 · 2^23: added to a small float, it leaves the nearest integer in the low bits.
+pub(super) const SHIFTER: f32 = 12_582_912.0;
 
 /// `e^x` for `x` up to 88, with a relative error of at most 3e-7; below -87 it stays at `e^-87`,
 /// about 1e-38.
 #[inline(always)]
 fn exp<const FMA: bool>(x: f32) -> f32 {
-    /// 1.5 · 2^23: added to a small float, it leaves the nearest integer in the low bits.
-    const SHIFTER: f32 = 12_582_912.0;
     // ln 2 in two parts, the first exact in few bits so that n · LN2_HIGH does not round.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
@@ -372,19 +382,22 @@ fn exp<const FMA: bool>(x: f32) -> f32 {
     p * f32::from_bits(exponent)
 }
 
+/// The power of 2 on either side of 0, as [`rough_exp`] takes it, highest power first.
+pub(super) const ROUGH_EXP: [f32; 4] = [5.517_162e-2, 2.426_111_7e-1, 6.932_61e-1, 9.999_280_7e-1];
+
+/// From here on down, it stays the same.
+pub(super) const LEAST_EXPONENT: f32 = -87.0;
+
 /// `e^x` for `x` from -87 to 0, with a relative error of at most 8e-5; below it stays at `e^-87`.
 ///
 /// The power of 2 on either side of 0 by a polynomial, fitted by least squares weighted towards
 /// the smallest largest error: ample for what bf16 then rounds.
 #[inline(always)]
 fn rough_exp<const FMA: bool>(x: f32) -> f32 {
-    /// 1.5 · 2^23: added to a small float, it leaves the nearest integer in the low bits.
-    const SHIFTER: f32 = 12_582_912.0;
-    let x = if x > -87.0 { x } else { -87.0 };
+    let x = if x > LEAST_EXPONENT { x } else { LEAST_EXPONENT };
     let shifted = fma::<FMA>(x, std::f32::consts::LOG2_E, SHIFTER);
     let r = fma::<FMA>(x, std::f32::consts::LOG2_E, SHIFTER - shifted);
-    let p = fma::<FMA>(5.517_162e-2, r, 2.426_111_7e-1);
-    let p = fma::<FMA>(p, r, 6.932_61e-1);
-    let p = fma::<FMA>(p, r, 9.999_280_7e-1);
+    let [first, rest @ ..] = ROUGH_EXP;
+    let p = rest.into_iter().fold(first, |p, power| fma::<FMA>(p, r, power));
     f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
 }

@@ -1,7 +1,37 @@
 //! The loops that end in bf16, which products with tiles take.
 
+use std::ops::Range;
+
+#[cfg(target_arch = "x86_64")]
+use super::super::avx512::lines as by_hand;
 use super::super::{Isa, Kernel, Line, PANEL, SumsF32, in_strip, words_mut};
 use super::{LANES, fold, rough_exp, rough_gelu};
+
+/// A line of some rows.
+pub(in crate::embedding) struct LineOf<'a> {
+    pub(in crate::embedding) strips: &'a mut [Line],
+    /// Lines of a row.
+    pub(in crate::embedding) depth: usize,
+    /// Which of them.
+    pub(in crate::embedding) line: usize,
+    /// The rows.
+    pub(in crate::embedding) places: &'a [usize],
+}
+
+for_each_isa! {
+    /// Adds the bias to the [`LANES`] columns from `column` on and rounds them to bf16: as many rows as
+    /// there are places for.
+    fn finish_to_bf16(sums: &SumsF32, column: usize, bias: &[f32; LANES], out: LineOf<'_>) {
+        let LineOf { strips, depth, line, places } = out;
+        for (sums, place) in sums.0.iter().zip(places) {
+            let mut made = [0.0; LANES];
+            for ((made, x), b) in made.iter_mut().zip(&sums[column..][..LANES]).zip(bias) {
+                *made = x + b;
+            }
+            round_chunk::<BF16>(&made, &mut strips[in_strip(*place, line, depth)]);
+        }
+    }
+}
 
 for_each_isa! {
     /// [`finish_gelu`], rounded to bf16, into the lines from this number on of each row, in strips
@@ -15,6 +45,12 @@ for_each_isa! {
         depth: usize,
     ) {
         for (i, bias) in bias.chunks(LANES).enumerate() {
+            #[cfg(target_arch = "x86_64")]
+            if BF16 && let Ok(bias) = bias.try_into() {
+                // SAFETY: the flag is set in functions with these instructions only.
+                unsafe { by_hand::gelu_line(sums, rows, i * LANES, bias, out, line + i, depth) };
+                continue;
+            }
             // Behind the last column stands what nobody looks at.
             let mut biases = [0.0; LANES];
             biases[..bias.len()].copy_from_slice(bias);
@@ -24,7 +60,7 @@ for_each_isa! {
                 for ((made, x), b) in made.iter_mut().zip(sums).zip(&biases) {
                     *made = rough_gelu::<FMA>(x + b);
                 }
-                round_chunk::<BF16>(&made, out[in_strip(r, line + i, depth)].halves_mut());
+                round_chunk::<BF16>(&made, &mut out[in_strip(r, line + i, depth)]);
             }
         }
     }
@@ -42,6 +78,11 @@ for_each_isa! {
         depth: usize,
         inverses: &mut [f32],
     ) {
+        #[cfg(target_arch = "x86_64")]
+        if BF16 {
+            // SAFETY: the flag is set in functions with these instructions only.
+            return unsafe { by_hand::softmax(blocks, width, out, depth, inverses) };
+        }
         for (r, inverse) in inverses.iter_mut().enumerate() {
             let chunks = blocks.iter().flat_map(|block| block.0[r].as_chunks::<LANES>().0);
             let (n, more) = (width / LANES, width % LANES);
@@ -60,11 +101,11 @@ for_each_isa! {
             let mut sums = [0.0; LANES];
             for (i, chunk) in chunks.take(n).enumerate() {
                 let out = out[in_strip(r, i, depth)].halves_mut();
-                weigh::<FMA, BF16>(chunk, max, &mut sums, out);
+                weigh::<FMA>(chunk, max, &mut sums, out);
             }
             if more > 0 {
                 let out = out[in_strip(r, n, depth)].halves_mut();
-                weigh::<FMA, BF16>(&last, max, &mut sums, out);
+                weigh::<FMA>(&last, max, &mut sums, out);
                 out[more..].fill(0);
             }
             for i in width.div_ceil(LANES)..depth {
@@ -77,7 +118,7 @@ for_each_isa! {
 
 /// The weights of some logits, and their sums.
 #[inline(always)]
-fn weigh<const FMA: bool, const BF16: bool>(
+fn weigh<const FMA: bool>(
     logits: &[f32; LANES],
     max: f32,
     sums: &mut [f32; LANES],
@@ -88,7 +129,9 @@ fn weigh<const FMA: bool, const BF16: bool>(
         *weight = rough_exp::<FMA>(x - max);
         *sum += *weight;
     }
-    round_chunk::<BF16>(&weights, out);
+    for (x, out) in weights.iter().zip(out) {
+        *out = (rounded(*x) >> 16) as u16;
+    }
 }
 
 for_each_isa! {
@@ -99,7 +142,7 @@ for_each_isa! {
         for (r, row) in rows.chunks(stride).take(out.len() / depth).enumerate() {
             let (chunks, rest) = row[..width].as_chunks::<LANES>();
             for (i, chunk) in chunks.iter().enumerate() {
-                round_chunk::<BF16>(chunk, out[in_strip(r, i, depth)].halves_mut());
+                round_chunk::<BF16>(chunk, &mut out[in_strip(r, i, depth)]);
             }
             if !rest.is_empty() {
                 let line = out[in_strip(r, chunks.len(), depth)].halves_mut();
@@ -112,71 +155,21 @@ for_each_isa! {
 }
 
 for_each_isa! {
-    /// The panels of a product of bf16 whose columns are rows: as many columns as there are rows,
-    /// made up to whole panels with zeros, and `width` deep, which must be whole lines.
-    fn turn_to_bf16(rows: &[f32], stride: usize, width: usize, panels: &mut [Line]) {
-        for (rows, panel) in rows.chunks(stride * PANEL).zip(panels.chunks_exact_mut(width / 2)) {
-            let squares = panel.as_chunks_mut::<PANEL>().0.iter_mut().enumerate();
-            for (i, square) in squares {
-                *square = [Line::ZERO; PANEL];
-                for (row, line) in rows.chunks(stride).zip(&mut *square) {
-                    let numbers = row[i * LANES..].first_chunk::<LANES>();
-                    if let Some(numbers) = numbers {
-                        round_chunk::<BF16>(numbers, line.halves_mut());
-                    }
-                }
-                turn::<BF16>(square);
-            }
+    /// Makes panels whose columns are the rows of strips of these strips, in place.
+    fn turn_strips(strips: &mut [Line]) {
+        for square in strips.as_chunks_mut::<PANEL>().0 {
+            turn::<BF16>(square);
         }
     }
 }
 
 /// Makes columns of rows: of 16 lines, each of 16 pairs of 16-bit numbers.
 #[inline(always)]
-fn turn<const AVX512: bool>(square: &mut [Line; PANEL]) {
+fn turn<const BF16: bool>(square: &mut [Line; PANEL]) {
     #[cfg(target_arch = "x86_64")]
-    if AVX512 {
-        use std::arch::x86_64::*;
-        // SAFETY: the flag is set in functions with these instructions only; sixteen whole lines
-        // are read and written.
-        unsafe {
-            let line: [__m512i; PANEL] =
-                std::array::from_fn(|r| _mm512_load_si512(square[r].0.as_ptr().cast()));
-            // In every fourth of a line: pairs of rows, then fours of rows.
-            let pairs: [__m512i; PANEL] = std::array::from_fn(|i| {
-                let (low, high) = (line[i & !1], line[i | 1]);
-                if i & 1 == 0 {
-                    _mm512_unpacklo_epi32(low, high)
-                } else {
-                    _mm512_unpackhi_epi32(low, high)
-                }
-            });
-            let fours: [__m512i; PANEL] = std::array::from_fn(|i| {
-                let first = (i & !3) + (i & 3) / 2;
-                let (low, high) = (pairs[first], pairs[first + 2]);
-                if i & 1 == 0 {
-                    _mm512_unpacklo_epi64(low, high)
-                } else {
-                    _mm512_unpackhi_epi64(low, high)
-                }
-            });
-            // Then the fourths themselves: the first and third, or second and fourth, of each.
-            const EVEN: i32 = 0b10_00_10_00;
-            const ODD: i32 = 0b11_01_11_01;
-            for j in 0..4 {
-                let (a, b, c, d) = (fours[j], fours[4 + j], fours[8 + j], fours[12 + j]);
-                let even = (_mm512_shuffle_i32x4::<EVEN>(a, b), _mm512_shuffle_i32x4::<EVEN>(c, d));
-                let odd = (_mm512_shuffle_i32x4::<ODD>(a, b), _mm512_shuffle_i32x4::<ODD>(c, d));
-                let mut put = |column: usize, line| {
-                    _mm512_store_si512(square[column].0.as_mut_ptr().cast(), line);
-                };
-                put(j, _mm512_shuffle_i32x4::<EVEN>(even.0, even.1));
-                put(4 + j, _mm512_shuffle_i32x4::<EVEN>(odd.0, odd.1));
-                put(8 + j, _mm512_shuffle_i32x4::<ODD>(even.0, even.1));
-                put(12 + j, _mm512_shuffle_i32x4::<ODD>(odd.0, odd.1));
-            }
-        }
-        return;
+    if BF16 {
+        // SAFETY: the flag is set in functions with these instructions only.
+        return unsafe { by_hand::turn(square) };
     }
     let rows = *square;
     for (c, line) in words_mut(square).as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
@@ -187,44 +180,64 @@ fn turn<const AVX512: bool>(square: &mut [Line; PANEL]) {
 }
 
 for_each_isa! {
-    /// The panels of a product of bf16 whose rows are `rows`, made up to whole lines with zeros:
-    /// `width` columns, which must be whole panels, and `depth` lines deep.
-    fn pair_to_bf16(rows: &[f32], stride: usize, width: usize, panels: &mut [Line], depth: usize) {
-        for (p, panel) in panels.chunks_exact_mut(depth * PANEL).take(width / PANEL).enumerate() {
-            let mut pairs = rows.chunks(2 * stride);
-            for line in panel {
-                let Some(pair) = pairs.next() else {
-                    *line = Line::ZERO;
-                    continue;
+    /// The panels of a product of bf16 whose rows are the first `n` rows of strips of `depth` lines:
+    /// made up with zeros to panels of a multiple of 16 lines, two for each of the `depth` lines.
+    fn pair_strips(strips: &[Line], n: usize, depth: usize, panels: &mut [Line]) {
+        let reach = panels.len() / (2 * depth);
+        for (i, both) in panels.chunks_exact_mut(2 * reach).enumerate() {
+            let (low, high) = both.split_at_mut(reach);
+            for (j, (low, high)) in low.iter_mut().zip(high).enumerate() {
+                let of = |row| match row {
+                    row if row < n => strips[in_strip(row, i, depth)],
+                    _ => Line::ZERO,
                 };
-                let mut both = [0.0; LANES];
-                both[..PANEL].copy_from_slice(&pair[p * PANEL..][..PANEL]);
-                if let Some(high) = pair.get(stride + p * PANEL..) {
-                    both[PANEL..].copy_from_slice(&high[..PANEL]);
-                }
-                let mut halves = [0; LANES];
-                round_chunk::<BF16>(&both, &mut halves);
-                let line = line.halves_mut();
-                for i in 0..PANEL {
-                    line[2 * i] = halves[i];
-                    line[2 * i + 1] = halves[PANEL + i];
-                }
+                (*low, *high) = if 2 * j < n {
+                    interleave::<BF16>(&of(2 * j), &of(2 * j + 1))
+                } else {
+                    (Line::ZERO, Line::ZERO)
+                };
             }
         }
     }
 }
 
+/// The 16-bit numbers of two lines by turns: of their first halves, and of their second ones.
+#[inline(always)]
+fn interleave<const BF16: bool>(even: &Line, odd: &Line) -> (Line, Line) {
+    #[cfg(target_arch = "x86_64")]
+    if BF16 {
+        // SAFETY: the flag is set in functions with these instructions only.
+        return unsafe { by_hand::interleave(even, odd) };
+    }
+    let mut made = (Line::ZERO, Line::ZERO);
+    for (from, line) in [(0, &mut made.0), (LANES / 2, &mut made.1)] {
+        let numbers = even.halves()[from..].iter().zip(&odd.halves()[from..]);
+        for (pair, (even, odd)) in line.halves_mut().as_chunks_mut::<2>().0.iter_mut().zip(numbers)
+        {
+            *pair = [*even, *odd];
+        }
+    }
+    made
+}
+
 for_each_isa! {
-    /// The first `width` sums of each row, which must be whole [`LANES`], times what scales it, into
-    /// rows of `out` that are `stride` apart. As many rows as there are `scales`.
-    fn scale_rows(sums: &SumsF32, scales: &[f32], width: usize, out: &mut [f32], stride: usize) {
-        for ((sums, scale), out) in sums.0.iter().zip(scales).zip(out.chunks_mut(stride)) {
-            let (sums, _) = sums[..width].as_chunks::<LANES>();
-            let (out, _) = out[..width].as_chunks_mut::<LANES>();
-            for (sums, out) in sums.iter().zip(out) {
-                for (sum, out) in sums.iter().zip(out) {
-                    *out = sum * scale;
+    /// The first sums of each row times what scales it, rounded to bf16, into the lines `to` of the
+    /// rows from `first` on of strips of `depth` lines. As many rows as there are `scales`.
+    fn scale_to_bf16(
+        sums: &SumsF32,
+        scales: &[f32],
+        out: &mut [Line],
+        first: usize,
+        to: Range<usize>,
+        depth: usize,
+    ) {
+        for (r, (sums, scale)) in sums.0.iter().zip(scales).enumerate() {
+            for (line, sums) in to.clone().zip(sums.as_chunks::<LANES>().0) {
+                let mut made = [0.0; LANES];
+                for (made, x) in made.iter_mut().zip(sums) {
+                    *made = x * scale;
                 }
+                round_chunk::<BF16>(&made, &mut out[in_strip(first + r, line, depth)]);
             }
         }
     }
@@ -241,24 +254,13 @@ fn rounded(x: f32) -> u32 {
 /// Rounds `numbers` to bf16 as [`rounded`] does; where there is one by the instruction for that,
 /// which makes 0 of what is below 1.2e-38.
 #[inline(always)]
-fn round_chunk<const BF16: bool>(numbers: &[f32; LANES], out: &mut [u16; LANES]) {
+fn round_chunk<const BF16: bool>(numbers: &[f32; LANES], line: &mut Line) {
     #[cfg(target_arch = "x86_64")]
     if BF16 {
-        use std::arch::x86_64::*;
-        // SAFETY: `BF16` is set in functions with these instructions only; 32 floats are read and
-        // 32 halves of them written.
-        unsafe {
-            let low = _mm512_loadu_ps(numbers.as_ptr());
-            let high = _mm512_loadu_ps(numbers.as_ptr().add(LANES / 2));
-            let both: __m512bh = _mm512_cvtne2ps_pbh(high, low);
-            _mm512_storeu_si512(
-                out.as_mut_ptr().cast(),
-                std::mem::transmute::<__m512bh, __m512i>(both),
-            );
-        }
-        return;
+        // SAFETY: the flag is set in functions with these instructions only.
+        return unsafe { by_hand::round(numbers, line) };
     }
-    for (x, out) in numbers.iter().zip(out) {
+    for (x, out) in numbers.iter().zip(line.halves_mut()) {
         *out = (rounded(*x) >> 16) as u16;
     }
 }
