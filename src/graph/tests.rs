@@ -304,6 +304,41 @@ async fn a_node_that_was_queued_anew_while_it_was_embedded_still_waits() {
 }
 
 #[tokio::test]
+async fn every_part_of_a_listing_is_that_part_of_the_whole() {
+    let bench = bench(settings());
+    let shared = TenantId::shared();
+    for n in 0..16 {
+        let owner = if n % 3 == 0 { shared.clone() } else { tenant("acme") };
+        let node = new_node("acme", json!({"text": format!("text {n}")}));
+        let node = NewNode { tenant: owner.clone(), ..node };
+        let id = bench.graph.create(node).await.expect("created").0.id;
+        if n % 4 == 1 {
+            bench.embed_all(&[1.0]).await;
+        }
+        if n % 5 == 2 {
+            bench.graph.delete(&View::of(owner), id).await.expect("deleted");
+        }
+    }
+    let list = async |has_embedding, offset, limit| {
+        let filter = NodeFilter { has_embedding, classes: Vec::new() };
+        let listing = Listing { filter, offset, limit, props: false };
+        let page = bench.graph.list(&view("acme"), listing).await.expect("a page");
+        (page.nodes.into_iter().map(|node| node.id).collect::<Vec<_>>(), page.total)
+    };
+    for has_embedding in [None, Some(true), Some(false)] {
+        let (all, total) = list(has_embedding, 0, 100).await;
+        assert!(!all.is_empty() && all.is_sorted());
+        assert_eq!(total, all.len() as u64);
+        for offset in 0..=all.len() + 1 {
+            for limit in [1, 2, 5] {
+                let part: Vec<NodeId> = all.iter().copied().skip(offset).take(limit).collect();
+                assert_eq!(list(has_embedding, offset as u64, limit).await, (part, total));
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn external_ids_are_unique_in_a_tenant_and_free_after_removal() {
     let bench = bench(settings());
     let first = bench.create("acme", json!({"external_id": "e"})).await;

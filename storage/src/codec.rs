@@ -5,9 +5,9 @@
 //! any bit flipped, is an error and never a wrong answer.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
-use bincode::serde::Compat;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use bincode::serde::{BorrowCompat, Compat};
+use serde::de::{DeserializeOwned, Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Largest encoded value, in bytes. What is larger belongs in a file of its own.
 pub const VALUE_MAX: usize = 64 << 20;
@@ -37,6 +37,37 @@ pub trait Record: Serialize + DeserializeOwned {
     /// The version of the key that opens what is sealed in it, if anything is.
     fn key_version(&self) -> Option<u32> {
         None
+    }
+}
+
+/// A record read for little of what is in it: of the same shape as the record, with a
+/// [`SkippedText`] for each text that is of no interest, so that nothing is allocated.
+pub trait Glance: DeserializeOwned {
+    /// The record.
+    type Of: Record;
+}
+
+/// A text that is passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SkippedText;
+
+impl<'de> Deserialize<'de> for SkippedText {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Skip;
+
+        impl Visitor<'_> for Skip {
+            type Value = SkippedText;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_str<E: Error>(self, _: &str) -> Result<SkippedText, E> {
+                Ok(SkippedText)
+            }
+        }
+
+        from.deserialize_str(Skip)
     }
 }
 
@@ -90,21 +121,44 @@ pub(crate) fn open<'a>(key: &[u8], bytes: &'a [u8]) -> Result<(u8, &'a [u8]), In
 
 /// The record that `bytes`, found under `key`, hold.
 pub(crate) fn decode<V: Record>(key: &[u8], bytes: &[u8]) -> Result<V, InvalidValue> {
-    let (format, body) = open(key, bytes)?;
-    // After the checksum, so that damage is called damage and not a format from the future.
-    if format != V::FORMAT {
-        return Err(InvalidValue::Format { found: format, expected: V::FORMAT });
-    }
+    let body = body::<V>(key, bytes)?;
     let decoded = if body.len() <= SMALL {
         bincode::decode_from_slice::<Compat<V>, _>(body, SMALL_CONFIG)
     } else {
         bincode::decode_from_slice::<Compat<V>, _>(body, CONFIG)
     };
     let (Compat(record), read) = decoded.map_err(|error| InvalidValue::Body(error.to_string()))?;
+    whole(body, read)?;
+    Ok(record)
+}
+
+/// [`decode`] for a glance.
+pub(crate) fn glance<G: Glance>(key: &[u8], bytes: &[u8]) -> Result<G, InvalidValue> {
+    let body = body::<G::Of>(key, bytes)?;
+    // Borrowing: a text in the bytes is looked at there, and not copied to be looked at.
+    let decoded = bincode::borrow_decode_from_slice::<BorrowCompat<G>, _>(body, CONFIG);
+    let (BorrowCompat(seen), read) =
+        decoded.map_err(|error| InvalidValue::Body(error.to_string()))?;
+    whole(body, read)?;
+    Ok(seen)
+}
+
+/// The body of a record.
+fn body<'a, V: Record>(key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], InvalidValue> {
+    let (format, body) = open(key, bytes)?;
+    // After the checksum, so that damage is called damage and not a format from the future.
+    if format != V::FORMAT {
+        return Err(InvalidValue::Format { found: format, expected: V::FORMAT });
+    }
+    Ok(body)
+}
+
+/// Whether as much was read as there is.
+fn whole(body: &[u8], read: usize) -> Result<(), InvalidValue> {
     if read < body.len() {
         return Err(InvalidValue::Trailing(body.len() - read));
     }
-    Ok(record)
+    Ok(())
 }
 
 fn checksum(key: &[u8], format: u8, body: &[u8]) -> u32 {

@@ -59,7 +59,7 @@ mod writer;
 
 pub use blob::{BlobId, Blobs};
 pub use changes::{Change, ChangeKind, ChangeRecord};
-pub use codec::Record;
+pub use codec::{Glance, Record, SkippedText};
 pub use consistency::{Disagreement, Isolation};
 pub use error::StorageError;
 pub use ids::{EventId, JobId, NodeId, Seq, TenantId};

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::{AccessGuard, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle};
 
-use crate::codec::{self, Record};
+use crate::codec::{self, Glance, InvalidValue, Record};
 use crate::error::{StorageError, WHOLE, panic_message};
 use crate::keys::{self, Key};
 use crate::opened::Opened;
@@ -94,23 +94,16 @@ pub trait Readable: source::Source {
         table: &Table<K, V>,
         scan: Scan<K>,
     ) -> Result<Rows<'_, K, V>, StorageError> {
-        let Some((lower, upper)) = scan.bounds() else {
-            return Ok(Rows {
-                table: table.name(),
-                rows: None,
-                left: Left::default(),
-                reversed: false,
-                types: PhantomData,
-            });
-        };
-        let end = upper.map_or(Bound::Unbounded, Bound::Excluded);
-        Ok(Rows {
-            table: table.name(),
-            rows: self.range(table.name(), (Bound::Included(lower), end))?,
-            left: Left { lower: lower.to_vec(), upper: upper.map(<[u8]>::to_vec), open: false },
-            reversed: scan.is_reversed(),
-            types: PhantomData,
-        })
+        rows(self, table.name(), &scan, codec::decode)
+    }
+
+    /// [`Readable::scan`], with a glance at each value.
+    fn scan_glances<K: Key, G: Glance>(
+        &self,
+        table: &Table<K, G::Of>,
+        scan: Scan<K>,
+    ) -> Result<Rows<'_, K, G>, StorageError> {
+        rows(self, table.name(), &scan, codec::glance)
     }
 
     /// The row with the least key that `scan` visits, whichever its direction.
@@ -136,13 +129,35 @@ pub trait Readable: source::Source {
     }
 }
 
+/// The rows of a scan, whose values are what `decode` makes of key and bytes.
+fn rows<'a, S: source::Source + ?Sized, K: Key, V>(
+    source: &'a S,
+    table: &'static str,
+    scan: &Scan<K>,
+    decode: Decode<V>,
+) -> Result<Rows<'a, K, V>, StorageError> {
+    let (rows, left) = match scan.bounds() {
+        None => (None, Left::default()),
+        Some((lower, upper)) => {
+            let end = upper.map_or(Bound::Unbounded, Bound::Excluded);
+            let left =
+                Left { lower: lower.to_vec(), upper: upper.map(<[u8]>::to_vec), open: false };
+            (source.range(table, (Bound::Included(lower), end))?, left)
+        }
+    };
+    Ok(Rows { table, rows, left, reversed: scan.is_reversed(), decode, keys: PhantomData })
+}
+
+type Decode<V> = fn(&[u8], &[u8]) -> Result<V, InvalidValue>;
+
 /// The rows of a [`Readable::scan`].
 pub struct Rows<'a, K, V> {
     table: &'static str,
     rows: Option<redb::Range<'a, Bytes, Bytes>>,
     left: Left,
     reversed: bool,
-    types: PhantomData<fn() -> (K, V)>,
+    decode: Decode<V>,
+    keys: PhantomData<fn() -> K>,
 }
 
 /// The keys that may still come. A damaged page can lead anywhere, to another tenant's rows too,
@@ -176,11 +191,11 @@ impl Left {
     }
 }
 
-impl<K: Key, V: Record> Iterator for Rows<'_, K, V> {
+impl<K: Key, V> Iterator for Rows<'_, K, V> {
     type Item = Result<(K, V), StorageError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (table, reversed) = (self.table, self.reversed);
+        let (table, reversed, decode) = (self.table, self.reversed, self.decode);
         let rows = self.rows.as_mut()?;
         let left = &mut self.left;
         let step = guarded(table, || {
@@ -196,7 +211,13 @@ impl<K: Key, V: Record> Iterator for Rows<'_, K, V> {
         };
         let row = caught(table, || {
             let key = key.value();
-            let row = left.pass(key, reversed).then(|| decode_row(table, key, value.value()));
+            let row = left.pass(key, reversed).then(|| {
+                let corrupt = |error| StorageError::corrupt(table, error);
+                let value = decode(key, value.value()).map_err(corrupt)?;
+                let key = keys::from_bytes(key);
+                let key = key.map_err(|error| StorageError::corrupt(table, error))?;
+                Ok((key, value))
+            });
             row.ok_or_else(|| StorageError::corrupt(table, "rows are out of order"))
         });
         match row {
@@ -207,16 +228,6 @@ impl<K: Key, V: Record> Iterator for Rows<'_, K, V> {
             }
         }
     }
-}
-
-fn decode_row<K: Key, V: Record>(
-    table: &'static str,
-    key: &[u8],
-    value: &[u8],
-) -> Result<(K, V), StorageError> {
-    let value = codec::decode(key, value).map_err(|error| StorageError::corrupt(table, error))?;
-    let key = keys::from_bytes(key).map_err(|error| StorageError::corrupt(table, error))?;
-    Ok((key, value))
 }
 
 /// The rows of a [`ReadTx::rows`]: key and value.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Json;
-use crate::codec::{Record, floats};
+use crate::codec::{Glance, Record, SkippedText, floats};
 use crate::error::StorageError;
 use crate::ids::{EventId, NodeId, TenantId};
 use crate::read::Readable;
@@ -163,6 +163,35 @@ pub struct NodeRecord {
 
 impl Record for NodeRecord {
     const FORMAT: u8 = 1;
+}
+
+/// What tells whether a node is listed.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct NodeGlance {
+    _classes: Vec<SkippedText>,
+    _props: SkippedText,
+    _payload_ref: Option<SkippedText>,
+    _metadata: SkippedText,
+    _refresh_policy: SkippedText,
+    _triggers: Vec<(SkippedText, f64)>,
+    _external_id: Option<SkippedText>,
+    _version: u32,
+    _embedding_status: EmbeddingStatus,
+    _embedding_error: Option<SkippedText>,
+    _embedding_attempts: u32,
+    _embedding_updated_at: Option<UnixMicros>,
+    /// See [`NodeRecord::last_refreshed`].
+    pub last_refreshed: Option<UnixMicros>,
+    _drift_score: Option<f64>,
+    /// See [`NodeRecord::deleted`].
+    pub deleted: bool,
+    _text_revision: u64,
+    _created_at: UnixMicros,
+    _updated_at: UnixMicros,
+}
+
+impl Glance for NodeGlance {
+    type Of = NodeRecord;
 }
 
 /// A pattern that a node watches for.
@@ -487,4 +516,59 @@ pub fn note_tenant(
 /// As for every read.
 pub fn tenants(tx: &impl Readable) -> Result<Vec<TenantId>, StorageError> {
     tx.scan(&TENANTS, Scan::all())?.map(|row| row.map(|((tenant,), _)| tenant)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn a_glance_sees_what_the_record_has() {
+        let text = |text: &str| Json(text.to_owned());
+        let bare = NodeRecord {
+            classes: Vec::new(),
+            props: text("{}"),
+            payload_ref: None,
+            metadata: text("{}"),
+            refresh_policy: text("{}"),
+            triggers: Vec::new(),
+            external_id: None,
+            version: 1,
+            embedding_status: EmbeddingStatus::Queued,
+            embedding_error: None,
+            embedding_attempts: 0,
+            embedding_updated_at: None,
+            last_refreshed: None,
+            drift_score: None,
+            deleted: false,
+            text_revision: 1,
+            created_at: UnixMicros(0),
+            updated_at: UnixMicros(0),
+        };
+        let full = NodeRecord {
+            classes: vec!["Document".to_owned(), "Öl".to_owned()],
+            props: Json(format!(r#"{{"text":"{}"}}"#, "long ".repeat(2_000))),
+            payload_ref: Some("file:///a".to_owned()),
+            triggers: vec![TriggerRecord { name: "fire".to_owned(), threshold: 0.85 }],
+            external_id: Some("doc".to_owned()),
+            embedding_status: EmbeddingStatus::Failed,
+            embedding_error: Some("none".to_owned()),
+            embedding_updated_at: Some(UnixMicros(-5)),
+            last_refreshed: Some(UnixMicros(1_770_000_000_000_001)),
+            drift_score: Some(0.5),
+            deleted: true,
+            ..bare.clone()
+        };
+        for record in [bare, full] {
+            let bytes = codec::encode(b"key", &record).unwrap();
+            let seen: NodeGlance = codec::glance(b"key", &bytes).unwrap();
+            assert_eq!(
+                (seen.deleted, seen.last_refreshed),
+                (record.deleted, record.last_refreshed)
+            );
+            assert!(codec::glance::<NodeGlance>(b"other", &bytes).is_err());
+            assert!(codec::glance::<NodeGlance>(b"key", &bytes[..bytes.len() - 1]).is_err());
+        }
+    }
 }
