@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::{Provider, queue as changes};
+use super::{Provider, change, queue as changes};
 use crate::config;
 use crate::documents::identity;
 use crate::graph::{self, Graph, PurgeRun, PurgeStep, Retained};
@@ -270,7 +270,8 @@ fn forget_changes(
     let mut n = 0;
     for scheme in schemes(provider) {
         let (def, uri) = (changes::def(provider), format!("{scheme}{rest}"));
-        n += u64::from(queue::remove_waiting(tx, def, tenant, &uri, deleted_at)?);
+        let before = (deleted_at, change::came_at as queue::CameAt);
+        n += u64::from(queue::remove_waiting(tx, def, tenant, &uri, before)?);
     }
     Ok(n)
 }
