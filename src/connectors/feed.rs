@@ -92,6 +92,9 @@ pub enum FeedError {
     /// The prefix leads out of what the connector is for.
     #[error("prefix outside connector prefix")]
     Prefix,
+    /// The cursor is none of the source's.
+    #[error("cursor is not one of this connector")]
+    Cursor,
     /// The source cannot be asked.
     #[error("{provider}: {fault}")]
     Source {
@@ -153,7 +156,10 @@ impl Feed {
             let n = shorter.take().unwrap_or(whole);
             let page = place.source.list(prefix, cursor.as_deref(), n).await;
             let provider = place.provider.as_str();
-            let page = page.map_err(|fault| FeedError::Source { provider, fault })?;
+            let page = page.map_err(|fault| match fault {
+                fault if fault == Fault::cursor() => FeedError::Cursor,
+                fault => FeedError::Source { provider, fault },
+            })?;
             let n_found = page.found.len();
             let wanted = self.wanted(&place, page.found, asked.skip_existing).await?;
             if let Some((until, _)) = wanted.get(left)

@@ -173,6 +173,7 @@ impl Failure {
             FaultClass::AccessDenied | FaultClass::Network | FaultClass::Timeout => Said::Fails,
             FaultClass::RateLimited => Said::Pauses(fault.retry_after.unwrap_or(PAUSE)),
             FaultClass::NotFound
+            | FaultClass::Changed
             | FaultClass::TooLarge
             | FaultClass::Unsupported
             | FaultClass::Settings => Said::Nothing,
@@ -257,7 +258,7 @@ impl Processor {
                     }
                     Ok(Some(_)) => {
                         let why = "the object changed while it was read";
-                        Err(Fault::new(FaultClass::Network, why).into())
+                        Err(Fault::new(FaultClass::Changed, why).into())
                     }
                     Err(fault) => Err(fault.into()),
                 };

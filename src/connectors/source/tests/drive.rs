@@ -213,11 +213,33 @@ async fn a_feed_tells_what_happens_after_its_cursor() {
     );
     fake.put("top", FOLDER, "drive");
     assert!(source.feed("", &second.cursor).await.unwrap().moved);
+    let bin = json!({"fileId": "in", "file": {"id": "in", "name": "in", "mimeType": FOLDER,
+        "parents": ["top"], "trashed": true}});
+    let before = fake.changes.lock().unwrap().len().to_string();
+    fake.changes.lock().unwrap().push(bin);
+    let news = source.feed("", &json!({"page_token": before}).to_string()).await.unwrap();
+    assert!(news.moved, "what is in it is gone with it");
     assert!(source.feed("", "?").await.is_err());
     let shared = json!({"shared_drives": ["d1", "d2"]});
     assert_eq!(super::drive::source(addr, shared).feeds(), ["", "d1", "d2"]);
     let without = json!({"use_changes_feed": false});
     assert!(super::drive::source(addr, without).feeds().is_empty());
+}
+
+#[tokio::test]
+async fn the_root_has_two_names() {
+    let (fake, addr) = fake().await;
+    fake.put("0AroOt", FOLDER, "");
+    let root = fake.files.lock().unwrap()["0AroOt"].clone();
+    fake.files.lock().unwrap().insert("root".to_owned(), root);
+    fake.put("in", FOLDER, "0AroOt");
+    fake.put("a", "text/plain", "in");
+    fake.put("b", "text/plain", "elsewhere");
+    let named = source(addr, json!({"root_folders": ["root"]}));
+    assert!(named.stat("drive://a").await.unwrap().is_some());
+    assert!(named.stat("drive://b").await.unwrap().is_none());
+    let without = source(addr, json!({"exclude_folders": ["root"]}));
+    assert!(without.stat("drive://a").await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -322,6 +322,10 @@ fn a_backfill_stops_at_its_limit_and_goes_on_where_it_stopped() {
     assert_eq!((&first["queued_count"], &first["total_found"]), (&json!(5), &json!(5)));
     let cursor = first["next_cursor"].as_str().expect("there is more");
     let rest = site.ingest(&json!({ "cursor": cursor, "dry_run": false, "skip_existing": false }));
+    let bad = site.server.post(&at("local/ingest"), &json!({ "cursor": "../x" }));
+    assert_eq!(bad.expect_detail(400), "cursor is not one of this connector");
+    let long = site.server.post(&at("local/ingest"), &json!({ "cursor": "a/".repeat(9000) }));
+    assert_ne!(long.status, 422, "cursors may be long: {}", long.text());
     assert_eq!((&rest["queued_count"], &rest["next_cursor"]), (&json!(2), &Value::Null));
     site.settled("default");
 
