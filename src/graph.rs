@@ -77,9 +77,7 @@ pub use lineage::{Ancestor, MAX_DEPTH};
 pub use list::{ListedNode, Listing, NodeFilter, Page};
 pub use node::{DELETED_CLASS, Node, Object, Trigger};
 pub use pattern::{MadeVector, NewPattern, PATTERNS_MAX, Pattern, StalePattern};
-pub use purge::{
-    Forget, GENESIS, PurgeCount, PurgeRun, PurgeStep, RECEIPTS_MAX, Receipt, Retained, digest,
-};
+pub use purge::{Forget, GENESIS, PurgeCount, PurgeRun, PurgeStep, RECEIPTS_MAX, Receipt, digest};
 pub use refresh::DueNodes;
 pub use requeue::{REQUEUE_MAX, Requeue, Requeued};
 pub use sample::SampledQuery;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{Provider, change, queue as changes};
 use crate::config;
 use crate::documents::identity;
-use crate::graph::{self, Graph, PurgeRun, PurgeStep, Retained};
+use crate::graph::{self, Graph, PurgeRun, PurgeStep};
 use crate::observability::metrics::Metrics;
 
 /// Deleted nodes that get another end of grace in one transaction.
@@ -230,18 +230,12 @@ impl Purger {
     }
 
     async fn apply_retention(&self, tenant: &TenantId) -> Result<u64, PurgeError> {
-        let (mut n, mut after) = (0, None);
-        loop {
+        let mut n = 0;
+        for ids in self.graph.deleted_nodes(tenant).await?.chunks(RETAINED_STEP) {
             self.go_on()?;
-            let retention = self.settings.retention;
-            let step = self.graph.apply_retention(tenant, retention, after, RETAINED_STEP).await?;
-            let Retained { changed, next } = step;
-            n += changed;
-            match next {
-                Some(next) => after = Some(next),
-                None => return Ok(n),
-            }
+            n += self.graph.apply_retention(tenant, self.settings.retention, ids).await?;
         }
+        Ok(n)
     }
 
     fn go_on(&self) -> Result<(), PurgeError> {
