@@ -313,7 +313,14 @@ fn promote_due(books: &mut Books<'_, '_>, now: UnixMicros) -> Result<(), Storage
         let item = books.tx.take(&LATER, &books.row(&tenant, order))?;
         let mut item = item.ok_or_else(|| lost(order))?;
         item.waits = Waits::Nothing;
-        books.put_in(&tenant, order, &item)?;
+        if item.crashes == 0 {
+            books.put_in(&tenant, order, &item)?;
+        } else {
+            // It may have been put off before anybody saw whether it ends the process.
+            let at = books.row(&tenant, order);
+            books.tx.put(&ITEMS, &at, &item)?;
+            books.suspect(&tenant, order)?;
+        }
         books.count(&tenant, Some(State::Delayed), Some(State::Ready), 1)?;
     }
     Ok(())

@@ -81,6 +81,29 @@ fn the_newest_are_kept_though_older_ones_stay() {
 }
 
 #[test]
+fn what_may_have_ended_the_process_goes_alone_though_it_was_put_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = testing::open(dir.path());
+    let leased = testing::write(&store, |tx| {
+        for (key, second) in [("a", 1), ("b", 2)] {
+            enqueue(tx, &QUEUE, job("acme", key, second))?;
+        }
+        lease(tx, &QUEUE, at(3), 1)?;
+        recover(tx, &QUEUE, at(4))?;
+        let alone = lease(tx, &QUEUE, at(5), 9)?;
+        assert!(put_off(tx, &QUEUE, &alone[0], at(9))?);
+        let others = lease(tx, &QUEUE, at(6), 9)?;
+        assert!(ack(tx, &QUEUE, &others[0])?);
+        enqueue(tx, &QUEUE, job("acme", "c", 7))?;
+        let again = lease(tx, &QUEUE, at(10), 9)?;
+        let keys = |leased: &[Leased]| leased.iter().map(|item| item.key.clone()).collect();
+        Ok::<[Vec<_>; 3], _>([keys(&alone), keys(&others), keys(&again)])
+    });
+    let only = |key: &str| vec![Some(key.to_owned())];
+    assert_eq!(leased, [only("a"), only("b"), only("a")]);
+}
+
+#[test]
 fn nobody_has_more_leased_than_its_share() {
     let dir = tempfile::tempdir().unwrap();
     let store = testing::open(dir.path());
