@@ -4,6 +4,7 @@
 //! field by field before they are stored, and opened only in memory: [`Connector`] is an opened one,
 //! which shows everything but them.
 
+mod budget;
 mod bus;
 pub mod change;
 mod config_cache;
@@ -45,7 +46,7 @@ pub use feed::{Asked, Fed, Feed, FeedError, Objects, Read};
 pub use opened::{NoPlace, Places};
 pub use policy::{Policy, Refused};
 pub use process::{Effect, Failure, Place, Processor, document_name};
-pub use provider::{Field, IfUnset, Kind, LIST_MAX, Provider, SECRET_MAX, TEXT_MAX};
+pub use provider::{Field, GLOBS_BYTES, IfUnset, Kind, LIST_MAX, Provider, SECRET_MAX, TEXT_MAX};
 pub use purge::{PurgeError, PurgeReport, PurgeRequest, Purger};
 pub use rotate::Rotated;
 pub use settings::{Connector, REDACTED, redact};

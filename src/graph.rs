@@ -72,19 +72,17 @@ pub use event::{Event, EventQuery};
 pub use fill::{Fill, Missing, Todo};
 pub use fire::{Checked, QUEUE as TRIGGER_QUEUE, Scope as CheckScope, check_item};
 pub use history::HistoryEntry;
-pub use jobs::{JOB_PURGED, job_item, jobs_purged, jobs_replayed};
+pub use jobs::{JOB_PURGED, job_came_at, job_item, jobs_purged, jobs_replayed};
 pub use lineage::{Ancestor, MAX_DEPTH};
 pub use list::{ListedNode, Listing, NodeFilter, Page};
 pub use node::{DELETED_CLASS, Node, Object, Trigger};
 pub use pattern::{MadeVector, NewPattern, PATTERNS_MAX, Pattern, StalePattern};
-pub use purge::{
-    Forget, GENESIS, PurgeCount, PurgeRun, PurgeStep, RECEIPTS_MAX, Receipt, Retained, digest,
-};
+pub use purge::{Forget, GENESIS, PurgeCount, PurgeRun, PurgeStep, RECEIPTS_MAX, Receipt, digest};
 pub use refresh::DueNodes;
 pub use requeue::{REQUEUE_MAX, Requeue, Requeued};
 pub use sample::SampledQuery;
 pub use settle::MadeBy;
-pub use source::KnownDocument;
+pub use source::{KnownDocument, is_deleted_by_hand};
 pub use space::FreeSpace;
 pub use stats::{EmbeddingStats, SanityStats, StatusCounts};
 pub use survey::ClassCount;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use activekg_storage::ids::{JobId, TenantId};
 use activekg_storage::queue::{
-    self, DeadFilter, DeadJob, DeadReason, End, PEEK_MAX, Peeked, QueueDef, QueueStats,
+    self, CameAt, DeadFilter, DeadJob, DeadReason, End, PEEK_MAX, Peeked, QueueDef, QueueStats,
 };
 use activekg_storage::time::{Clock, UnixMicros};
 use activekg_storage::{ReadTx, StorageError, Store, WriteTx};
@@ -48,6 +48,8 @@ pub struct Managed {
     pub def: QueueDef,
     /// A payload as people read it; null if it cannot be read.
     pub item: fn(&[u8]) -> Value,
+    /// When a payload was made; nothing if it does not say.
+    came_at: CameAt,
     purged: Moved,
     replayed: Moved,
 }
@@ -55,20 +57,29 @@ pub struct Managed {
 /// Every queue of the program.
 #[rustfmt::skip] // one line each
 pub static ALL: &[Managed] = &[
-    Managed::new(graph::QUEUE, graph::job_item, graph::jobs_purged, graph::jobs_replayed),
+    Managed::new(graph::QUEUE, graph::job_item, graph::jobs_purged, graph::jobs_replayed).dated(graph::job_came_at),
     Managed::new(graph::TRIGGER_QUEUE, graph::check_item, nothing, nothing),
     Managed::new(graph::DELIVERY_QUEUE, graph::delivery_item, nothing, nothing),
-    Managed::new(changes::S3, change::shown, nothing, nothing),
-    Managed::new(changes::GCS, change::shown, nothing, nothing),
-    Managed::new(changes::DRIVE, change::shown, nothing, nothing),
-    Managed::new(changes::AZURE, change::shown, nothing, nothing),
-    Managed::new(changes::LOCAL, change::shown, nothing, nothing),
-    Managed::new(changes::HTTP, change::shown, nothing, nothing),
+    Managed::changes(changes::S3),
+    Managed::changes(changes::GCS),
+    Managed::changes(changes::DRIVE),
+    Managed::changes(changes::AZURE),
+    Managed::changes(changes::LOCAL),
+    Managed::changes(changes::HTTP),
 ];
 
 impl Managed {
     const fn new(def: QueueDef, item: fn(&[u8]) -> Value, purged: Moved, replayed: Moved) -> Self {
-        Self { def, item, purged, replayed }
+        Self { def, item, came_at: |_| None, purged, replayed }
+    }
+
+    const fn dated(self, came_at: CameAt) -> Self {
+        Self { came_at, ..self }
+    }
+
+    /// A queue of changes.
+    const fn changes(def: QueueDef) -> Self {
+        Self::new(def, change::shown, nothing, nothing).dated(change::came_at)
     }
 }
 

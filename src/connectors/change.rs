@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::Provider;
-use crate::timestamp::iso;
+use crate::timestamp::{self, iso};
 
 /// Longest URI, in bytes.
 pub const URI_MAX: usize = 4096;
@@ -75,6 +75,15 @@ pub enum Origin {
 
 impl Origin {
     const ALL: [Self; 5] = [Self::Webhook, Self::Poll, Self::Ingest, Self::Backfill, Self::Manual];
+
+    /// Whether somebody asks for the object, rather than that something was noticed about it.
+    #[must_use]
+    pub fn is_asked_for(self) -> bool {
+        match self {
+            Self::Webhook | Self::Poll => false,
+            Self::Ingest | Self::Backfill | Self::Manual => true,
+        }
+    }
 
     /// The word in items.
     #[must_use]
@@ -228,6 +237,12 @@ pub fn shown(payload: &[u8]) -> Value {
     serde_json::from_slice(payload).unwrap_or(json!(null))
 }
 
+/// When an item was made, if it says so.
+#[must_use]
+pub fn came_at(payload: &[u8]) -> Option<UnixMicros> {
+    shown(payload).get("enqueued_at")?.as_str().and_then(timestamp::parse).map(UnixMicros)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -249,6 +264,16 @@ mod tests {
             change.item(&tenant(), UnixMicros(0)).to_string(),
             r#"{"uri":"gs://b/a.pdf","operation":"deleted","etag":"abc","modified_at":"2026-01-02T03:04:05.000001+00:00","tenant_id":"harbor","source":"webhook","enqueued_at":"1970-01-01T00:00:00+00:00"}"#
         );
+    }
+
+    #[test]
+    fn an_item_says_when_it_came() {
+        let change = Change::new("s3://b/k".to_owned(), Action::Upsert, Origin::Webhook);
+        let item = change.item(&tenant(), UnixMicros(1_767_323_045_000_001)).to_string();
+        assert_eq!(came_at(item.as_bytes()), Some(UnixMicros(1_767_323_045_000_001)));
+        for other in [r#"{"uri":"s3://b/k"}"#, r#"{"enqueued_at":"once"}"#, "?"] {
+            assert_eq!(came_at(other.as_bytes()), None);
+        }
     }
 
     #[test]

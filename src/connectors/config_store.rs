@@ -1,12 +1,14 @@
 //! Connectors as they are stored: registered, read, changed, removed.
 
+mod turn;
+
 use std::sync::Arc;
 
 use activekg_storage::crypt::fields::{self, Settings};
 use activekg_storage::ids::TenantId;
 use activekg_storage::tables::Json;
 use activekg_storage::tables::auth::{AuditRecord, audit};
-use activekg_storage::tables::connectors::{CONFIGS, ConnectorRecord, put_config, remove_config};
+use activekg_storage::tables::connectors::{CONFIGS, ConnectorRecord, put_config};
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{Readable, Scan, StorageError};
 use serde_json::{Value, json};
@@ -176,109 +178,6 @@ impl Connectors {
             Ok(listed.collect::<Result<_, StorageError>>()?)
         })
         .await
-    }
-
-    /// From here on the connector runs.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotFound`], the store's own.
-    pub async fn enable(
-        &self,
-        tenant: &TenantId,
-        provider: &str,
-        actor: &str,
-    ) -> Result<(), Error> {
-        self.switch(tenant, provider, Operation::Enable, actor).await
-    }
-
-    /// From here on the connector does not run.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotFound`], the store's own.
-    pub async fn disable(
-        &self,
-        tenant: &TenantId,
-        provider: &str,
-        actor: &str,
-    ) -> Result<(), Error> {
-        self.switch(tenant, provider, Operation::Disable, actor).await
-    }
-
-    async fn switch(
-        &self,
-        tenant: &TenantId,
-        provider: &str,
-        operation: Operation,
-        actor: &str,
-    ) -> Result<(), Error> {
-        let missing = Error::NotFound { tenant: tenant.clone(), provider: provider.to_owned() };
-        let Some(provider) = Provider::named(provider) else { return Err(missing) };
-        let enabled = operation == Operation::Enable;
-        let action = format!("connector.{}", operation.as_str());
-        let entry = entry(actor, &action, tenant, provider, &json!({}));
-        let (now, owner) = (self.0.clock.now(), tenant.clone());
-        let written = self.0.store.write(move |tx| {
-            let Some(mut record) = find(tx, &owner, provider)? else { return Err(missing) };
-            let parsed = serde_json::from_str::<Settings>(record.config.as_str());
-            let mut settings = parsed.map_err(|_| NotOpened::NotSettings).map_err(|_| {
-                Error::NotOpened { tenant: owner.clone(), provider: provider.as_str() }
-            })?;
-            settings.insert("enabled".to_owned(), enabled.into());
-            record.config = Json(Value::Object(settings).to_string());
-            record.enabled = enabled;
-            record.updated_at = now;
-            put_config(tx, &owner, provider.as_str(), &record)?;
-            audit(tx, now, &entry)?;
-            Ok(queue::follow(tx, &owner, provider)?)
-        });
-        let more = written.await?.value;
-        self.0.changed(tenant, provider, operation);
-        self.follow(tenant, provider, more).await
-    }
-
-    /// Moves what is left of a tenant's items to where they belong now, in steps of their own: a
-    /// worker that meets one of them meanwhile does the same.
-    async fn follow(
-        &self,
-        tenant: &TenantId,
-        provider: Provider,
-        mut more: bool,
-    ) -> Result<(), Error> {
-        while more {
-            let owner = tenant.clone();
-            let moved = self.0.store.make_room(move |tx| queue::follow(tx, &owner, provider));
-            more = moved.await?.value;
-        }
-        Ok(())
-    }
-
-    /// Removes a connector with its cursors. Its documents stay. A full disk does not stop it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotFound`], the store's own.
-    pub async fn delete(
-        &self,
-        tenant: &TenantId,
-        provider: &str,
-        actor: &str,
-    ) -> Result<(), Error> {
-        let missing = Error::NotFound { tenant: tenant.clone(), provider: provider.to_owned() };
-        let Some(provider) = Provider::named(provider) else { return Err(missing) };
-        let entry = entry(actor, "connector.delete", tenant, provider, &json!({}));
-        let (now, owner) = (self.0.clock.now(), tenant.clone());
-        let removed = self.0.store.make_room(move |tx| {
-            if !remove_config(tx, &owner, provider.as_str())? {
-                return Err(missing);
-            }
-            audit(tx, now, &entry)?;
-            Ok(queue::follow(tx, &owner, provider)?)
-        });
-        let more = removed.await?.value;
-        self.0.changed(tenant, provider, Operation::Delete);
-        self.follow(tenant, provider, more).await
     }
 
     /// Opens every enabled connector beforehand, so that the first use of one does not wait. Those

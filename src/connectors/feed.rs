@@ -92,6 +92,9 @@ pub enum FeedError {
     /// The prefix leads out of what the connector is for.
     #[error("prefix outside connector prefix")]
     Prefix,
+    /// The cursor is none of the source's.
+    #[error("cursor is not one of this connector")]
+    Cursor,
     /// The source cannot be asked.
     #[error("{provider}: {fault}")]
     Source {
@@ -146,17 +149,29 @@ impl Feed {
         if prefix.is_some_and(|prefix| !prefix.starts_with(&place.prefix)) {
             return Err(FeedError::Prefix);
         }
-        let mut cursor = cursor.map(unwrapped);
+        let (mut cursor, mut shorter) = (cursor.map(unwrapped), None::<usize>);
         loop {
-            // No more than may still be enqueued, so that the next page begins where this call ends.
-            let n = asked.batch.min(asked.limit - fed.queued);
+            let left = asked.limit - fed.queued;
+            let whole = if asked.skip_existing { asked.batch } else { asked.batch.min(left) };
+            let n = shorter.take().unwrap_or(whole);
             let page = place.source.list(prefix, cursor.as_deref(), n).await;
             let provider = place.provider.as_str();
-            let page = page.map_err(|fault| FeedError::Source { provider, fault })?;
-            fed.found += page.found.len();
+            let page = page.map_err(|fault| match fault {
+                fault if fault == Fault::cursor() => FeedError::Cursor,
+                fault => FeedError::Source { provider, fault },
+            })?;
+            let n_found = page.found.len();
             let wanted = self.wanted(&place, page.found, asked.skip_existing).await?;
+            if let Some((until, _)) = wanted.get(left)
+                && n > 1
+            {
+                // Asked for again up to there, so that the next call begins where this one ends.
+                shorter = Some((*until).clamp(1, n - 1));
+                continue;
+            }
+            fed.found += n_found;
             fed.queued += wanted.len();
-            let changes = wanted.into_iter().map(|found| Change {
+            let changes = wanted.into_iter().map(|(_, found)| Change {
                 uri: found.uri,
                 action: Action::Upsert,
                 etag: found.etag,
@@ -177,15 +192,16 @@ impl Feed {
         Ok(fed)
     }
 
-    /// The objects that are not as their documents are, and are not queued already.
+    /// The objects that are not as their documents are, and are not queued already, with their
+    /// places among those found.
     async fn wanted(
         &self,
         place: &Place,
         found: Vec<Found>,
         skip_existing: bool,
-    ) -> Result<Vec<Found>, FeedError> {
+    ) -> Result<Vec<(usize, Found)>, FeedError> {
         if !skip_existing || found.is_empty() {
-            return Ok(found);
+            return Ok(found.into_iter().enumerate().collect());
         }
         let Place { tenant, provider, .. } = place;
         let names = found.iter().map(|found| document_name(*provider, tenant, &found.uri));
@@ -199,7 +215,8 @@ impl Feed {
                 .collect::<Result<Vec<_>, _>>()
         });
         let live = live.await.map_err(|_| graph::Error::Interrupted)??;
-        let wanted = found.into_iter().zip(known).zip(live).filter(|((found, known), live)| {
+        let found = found.into_iter().enumerate().zip(known).zip(live);
+        let wanted = found.filter(|(((_, found), known), live)| {
             let same = known.as_ref().is_some_and(|known| {
                 !known.is_deleted && found.etag.is_some() && known.etag == found.etag
             });

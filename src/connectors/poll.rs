@@ -8,6 +8,7 @@
 
 mod pass;
 
+use std::future::Future;
 use std::time::Duration;
 
 use activekg_storage::ids::TenantId;
@@ -20,6 +21,11 @@ use super::{Action, Change, Connector, Connectors, Error, Found, Origin, Provide
 
 /// Pages of one run at most: a source that never ends is not listed for ever.
 const PAGES_MAX: usize = 100_000;
+
+/// Objects of one listing at most: each is remembered, in a few bytes, until the end of it.
+const OBJECTS_MAX: usize = 5_000_000;
+/// Longest run: others wait for its place.
+const RUN_MAX: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// What a run did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,8 +52,8 @@ pub enum PollError {
     /// The connector cannot be read, or what was found could not be queued.
     #[error(transparent)]
     Store(#[from] Error),
-    /// The connector was deleted or turned off meanwhile.
-    #[error("the connector was turned off")]
+    /// The connector was deleted, turned off or changed meanwhile.
+    #[error("the connector was turned off or changed")]
     Off,
 }
 
@@ -74,6 +80,8 @@ struct Run<'a> {
     connectors: &'a Connectors,
     tenant: &'a TenantId,
     provider: Provider,
+    /// When the settings were written that the source is of.
+    version: UnixMicros,
     source: Source,
     polled: Polled,
 }
@@ -112,8 +120,9 @@ impl Connectors {
         parts: &SourceParts,
     ) -> Result<Polled, PollError> {
         let source = Source::open(provider, connector, parts).map_err(PollError::Init)?;
-        let run = Run { connectors: self, tenant, provider, source, polled: Polled::default() };
-        run.whole().await
+        let (version, polled) = (connector.updated_at, Polled::default());
+        let run = Run { connectors: self, tenant, provider, version, source, polled };
+        within(RUN_MAX, run.whole()).await
     }
 
     /// How far a feed or a listing of a connector has come.
@@ -144,13 +153,20 @@ impl Run<'_> {
         let mut cursors = Vec::with_capacity(feeds.len());
         for feed in feeds {
             let known = self.connectors.cursor(self.tenant, self.provider, &feed).await?;
+            // Other settings let in other objects, of which no feed tells.
+            let known = known.filter(|record| record.updated_at >= self.version);
             cursors.push((feed, known.map(|record| record.cursor)));
         }
         let mut list_again = cursors.iter().any(|(_, cursor)| cursor.is_none());
         if !list_again {
             for (feed, cursor) in &cursors {
                 match self.follow(feed, cursor.clone().unwrap_or_default()).await {
-                    Ok(moved) => list_again |= moved,
+                    Ok(false) => {}
+                    // The listing sees what the other feeds tell of as well.
+                    Ok(true) => {
+                        list_again = true;
+                        break;
+                    }
                     // The feed does not go back that far any more.
                     Err(PollError::List(Fault {
                         class: FaultClass::NotFound | FaultClass::Settings | FaultClass::Unsupported,
@@ -173,30 +189,40 @@ impl Run<'_> {
         Ok(self.polled)
     }
 
-    /// Queues what a feed tells of, to its end; whether folders moved.
+    /// Queues what a feed tells of, to its end or until folders moved; whether they did. Then the
+    /// feed has no cursor until the source has been listed, however often that fails.
     async fn follow(&mut self, feed: &str, mut cursor: String) -> Result<bool, PollError> {
-        let mut moved = false;
         for _ in 0..PAGES_MAX {
             let news = self.source.feed(feed, &cursor).await?;
-            moved |= news.moved;
+            if news.moved {
+                self.drop_cursor(feed).await?;
+                return Ok(true);
+            }
             let (more, next) = (news.more, news.cursor.clone());
             self.take_news(feed, news).await?;
             if !more {
-                return Ok(moved);
+                return Ok(false);
             }
             cursor = next;
         }
         Err(endless().into())
     }
 
+    async fn drop_cursor(&self, feed: &str) -> Result<(), PollError> {
+        let key = (self.tenant.clone(), self.provider.as_str().to_owned(), feed.to_owned());
+        let dropped = self.connectors.0.store.write(move |tx| tx.remove(&CURSORS, &key));
+        dropped.await?;
+        Ok(())
+    }
+
     /// Queues a part of a feed and keeps its cursor.
     async fn take_news(&mut self, feed: &str, news: News) -> Result<(), PollError> {
         let News { found, gone, cursor, more: _, moved: _ } = news;
         self.polled.seen += found.len() as u64;
-        let (tenant, provider) = (self.tenant.clone(), self.provider);
+        let (tenant, provider, version) = (self.tenant.clone(), self.provider, self.version);
         let (feed, now) = (feed.to_owned(), self.connectors.0.clock.now());
         let written = self.connectors.0.store.write(move |tx| {
-            still_on(tx, &tenant, provider)?;
+            still_on(tx, &tenant, provider, version)?;
             let mut changes = Vec::new();
             for found in &found {
                 if pass::remember(tx, &tenant, provider, found, now)? {
@@ -221,10 +247,10 @@ impl Run<'_> {
     }
 
     async fn keep(&self, cursors: Vec<(String, String)>) -> Result<(), PollError> {
-        let (tenant, provider) = (self.tenant.clone(), self.provider);
+        let (tenant, provider, version) = (self.tenant.clone(), self.provider, self.version);
         let now = self.connectors.0.clock.now();
         let written = self.connectors.0.store.write(move |tx| {
-            still_on(tx, &tenant, provider)?;
+            still_on(tx, &tenant, provider, version)?;
             for (scope, cursor) in cursors {
                 keep(tx, &tenant, provider, &scope, cursor, now)?;
             }
@@ -247,11 +273,17 @@ fn keep(
     tx.put(&CURSORS, &key, &CursorRecord { cursor, updated_at: now })
 }
 
-/// Whether the connector is there and runs: what one that was deleted finds is not kept.
-fn still_on(tx: &impl Readable, tenant: &TenantId, provider: Provider) -> Result<(), PollError> {
+/// Whether the connector is there, runs and has the settings of this `version`: what one that was
+/// deleted or changed finds is not kept.
+fn still_on(
+    tx: &impl Readable,
+    tenant: &TenantId,
+    provider: Provider,
+    version: UnixMicros,
+) -> Result<(), PollError> {
     let key = (tenant.clone(), provider.as_str().to_owned());
     match tx.get(&CONFIGS, &key)? {
-        Some(record) if record.enabled => Ok(()),
+        Some(record) if record.enabled && record.updated_at == version => Ok(()),
         _ => Err(PollError::Off),
     }
 }
@@ -263,6 +295,17 @@ fn upsert(found: &Found) -> Change {
         modified_at: found.modified_at,
         ..Change::new(found.uri.clone(), Action::Upsert, Origin::Poll)
     }
+}
+
+/// What a run comes to in this time. What it queued before it is cut off stays queued.
+async fn within(
+    most: Duration,
+    run: impl Future<Output = Result<Polled, PollError>>,
+) -> Result<Polled, PollError> {
+    tokio::time::timeout(most, run).await.unwrap_or_else(|_| {
+        let why = format!("not done after {} s; narrow the source with a prefix", most.as_secs());
+        Err(Fault::new(FaultClass::Timeout, why).into())
+    })
 }
 
 fn endless() -> Fault {

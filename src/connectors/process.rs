@@ -11,6 +11,7 @@ use activekg_storage::time::UnixMicros;
 use serde_json::Value;
 use tracing::info;
 
+use super::budget::Budget;
 use super::change::{Action, Change};
 use super::source::{FaultClass, Found, Source};
 use super::throttle::Said;
@@ -22,6 +23,8 @@ use crate::timestamp::iso;
 
 /// The class of every parent.
 const DOCUMENT: &str = "Document";
+/// Bytes of objects that are in memory at the same time, of all workers together.
+const IN_HAND_BYTES: u64 = 256 << 20;
 /// How long a source is left alone that has too much to do and does not say for how long.
 const PAUSE: Duration = Duration::from_secs(30);
 
@@ -33,6 +36,8 @@ pub struct Processor {
     chunking: Chunking,
     /// Largest object that is taken, in bytes, unless its connector has a limit of its own.
     max_bytes: u64,
+    /// Room for the objects in hand.
+    budget: Budget,
 }
 
 /// A source, and whose it is.
@@ -168,6 +173,7 @@ impl Failure {
             FaultClass::AccessDenied | FaultClass::Network | FaultClass::Timeout => Said::Fails,
             FaultClass::RateLimited => Said::Pauses(fault.retry_after.unwrap_or(PAUSE)),
             FaultClass::NotFound
+            | FaultClass::Changed
             | FaultClass::TooLarge
             | FaultClass::Unsupported
             | FaultClass::Settings => Said::Nothing,
@@ -190,7 +196,7 @@ impl Processor {
     /// Reads with `extractor`, cuts as `chunking` says, and writes to `graph`.
     #[must_use]
     pub fn new(graph: Graph, extractor: Extractor, chunking: Chunking, max_bytes: u64) -> Self {
-        Self { graph, extractor, chunking, max_bytes }
+        Self { graph, extractor, chunking, max_bytes, budget: Budget::new(IN_HAND_BYTES) }
     }
 
     /// Makes the document of a change what the object is now. The same change twice is once.
@@ -207,24 +213,41 @@ impl Processor {
             skipping(place, &change.uri, "a newer change was taken in");
             return Ok(Effect::Skipped);
         }
-        if change.action == Action::Deleted {
-            return self.delete(tenant, &name).await;
-        }
+        let (live, hidden) = match known {
+            Some(known) if known.is_deleted => (None, Some(known)),
+            known => (known, None),
+        };
+        // A deletion is news like any other: it may be of an older version, or late, or long past.
         let found = match source.stat(&change.uri).await {
             Ok(Some(found)) => found,
             Ok(None) => return self.delete(tenant, &name).await,
             Err(fault) if fault.class == FaultClass::NotFound => {
                 return self.delete(tenant, &name).await;
             }
-            Err(fault) => return Err(fault.into()),
+            Err(fault) => {
+                let permanent = !Failure::from(fault.clone()).is_transient();
+                if permanent && change.action == Action::Deleted && live.is_none() {
+                    skipping(place, &change.uri, "there is no document of it");
+                    return Ok(Effect::Skipped);
+                }
+                return Err(fault.into());
+            }
         };
-        let live = known.filter(|known| !known.is_deleted);
         let same_etag = |known: &KnownDocument| found.etag.is_some() && known.etag == found.etag;
         if live.as_ref().is_some_and(same_etag) {
             skipping(place, &change.uri, "ETag unchanged");
             return Ok(Effect::Skipped);
         }
-        let bytes = match source.fetch(&found, max_bytes.unwrap_or(self.max_bytes)).await {
+        // What somebody deleted stays so until the object is another, or is asked for.
+        let kept_out =
+            hidden.filter(|known| !known.is_deleted_by_source && !change.origin.is_asked_for());
+        if kept_out.as_ref().is_some_and(same_etag) {
+            skipping(place, &change.uri, "its document was deleted by hand");
+            return Ok(Effect::Skipped);
+        }
+        let max_bytes = max_bytes.unwrap_or(self.max_bytes);
+        let in_hand = self.budget.room_for(found.size.unwrap_or(max_bytes).min(max_bytes)).await;
+        let bytes = match source.fetch(&found, max_bytes).await {
             Ok(bytes) => bytes,
             // It went between the two questions, or only that version of it.
             Err(fault) if fault.class == FaultClass::NotFound => {
@@ -235,7 +258,7 @@ impl Processor {
                     }
                     Ok(Some(_)) => {
                         let why = "the object changed while it was read";
-                        Err(Fault::new(FaultClass::Network, why).into())
+                        Err(Fault::new(FaultClass::Changed, why).into())
                     }
                     Err(fault) => Err(fault.into()),
                 };
@@ -244,6 +267,7 @@ impl Processor {
         };
         let n_bytes = bytes.len();
         let text = self.extractor.read(&found.title, found.content_type.as_deref(), bytes).await;
+        drop(in_hand);
         let text = text.map_err(Failure::Text)?;
         let chunking = self.chunking;
         // Long texts take a while to be hashed and cut.
@@ -254,7 +278,12 @@ impl Processor {
         });
         let (hash, pieces): (String, Vec<NewChunk>) =
             cut.await.map_err(|_| graph::Error::Interrupted)?;
-        let same_text = live.is_some_and(|known| known.content_hash.as_ref() == Some(&hash));
+        let same = |known: &KnownDocument| known.content_hash.as_ref() == Some(&hash);
+        if kept_out.as_ref().is_some_and(same) {
+            skipping(place, &change.uri, "its document was deleted by hand, of the same text");
+            return Ok(Effect::Skipped);
+        }
+        let same_text = live.as_ref().is_some_and(same);
         let said = said(change, &found, &hash, n_bytes);
         if same_text && self.graph.describe_document(tenant, &name, said.clone()).await? {
             skipping(place, &change.uri, "content hash unchanged");
@@ -335,60 +364,4 @@ fn skipping(place: &Place, uri: &str, why: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::connectors::Origin;
-
-    #[test]
-    fn documents_are_named_by_what_follows_the_scheme() {
-        let acme = TenantId::new("acme").unwrap();
-        for (provider, uri, name) in [
-            (Provider::Gcs, "gs://docs-bucket/a/b.pdf", "gcs:acme:docs-bucket/a/b.pdf"),
-            (Provider::S3, "s3://my-bucket/q1 2026.txt", "s3:acme:my-bucket/q1 2026.txt"),
-            (Provider::Drive, "drive:1AbC", "drive:acme:1AbC"),
-            (Provider::Http, "https://example.org/a:b", "http:acme:example.org/a:b"),
-        ] {
-            assert_eq!(document_name(provider, &acme, uri), name);
-        }
-    }
-
-    #[test]
-    fn what_came_before_the_document_is_older() {
-        let known = KnownDocument {
-            etag: None,
-            content_hash: None,
-            generation: Some("7".to_owned()),
-            sequencer: Some("0A".to_owned()),
-            is_deleted: false,
-        };
-        let change = |generation: Option<&str>, sequencer: Option<&str>| Change {
-            generation: generation.map(str::to_owned),
-            sequencer: sequencer.map(str::to_owned),
-            ..Change::new("u".to_owned(), Action::Deleted, Origin::Webhook)
-        };
-        for (provider, generation, sequencer, older) in [
-            (Provider::Gcs, Some("6"), None, true),
-            (Provider::Gcs, Some("7"), None, false),
-            (Provider::Gcs, None, Some("09"), false),
-            (Provider::S3, None, Some("09"), true),
-            (Provider::S3, None, Some("0B"), false),
-            (Provider::Local, Some("1"), Some("1"), false),
-        ] {
-            let change = change(generation, sequencer);
-            assert_eq!(is_older(provider, &change, Some(&known)), older, "{change:?}");
-            assert!(!is_older(provider, &change, None));
-        }
-    }
-
-    #[test]
-    fn every_class_is_among_those_that_begin_at_zero() {
-        let texts = [NoText::Empty, NoText::Unsupported, NoText::Busy].map(Failure::Text);
-        let graph = Failure::from(graph::Error::Interrupted);
-        for failure in texts.iter().chain([&graph]) {
-            assert!(Failure::CLASSES.contains(&failure.class()), "{failure}");
-            assert!(failure.to_string().starts_with(&format!("{}: ", failure.class())));
-        }
-        assert!(Failure::from(graph::Error::QueueFull).is_transient());
-        assert!(!Failure::Text(NoText::Unsupported).is_transient());
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 mod fields;
 
-pub use fields::{Field, IfUnset, Kind, LIST_MAX, SECRET_MAX, TEXT_MAX};
+pub use fields::{Field, GLOBS_BYTES, IfUnset, Kind, LIST_MAX, SECRET_MAX, TEXT_MAX};
 
 /// The kind of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

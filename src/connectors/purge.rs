@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::{Provider, queue as changes};
+use super::{Provider, change, queue as changes};
 use crate::config;
 use crate::documents::identity;
-use crate::graph::{self, Graph, PurgeRun, PurgeStep, Retained};
+use crate::graph::{self, Graph, PurgeRun, PurgeStep};
 use crate::observability::metrics::Metrics;
 
 /// Deleted nodes that get another end of grace in one transaction.
@@ -230,18 +230,12 @@ impl Purger {
     }
 
     async fn apply_retention(&self, tenant: &TenantId) -> Result<u64, PurgeError> {
-        let (mut n, mut after) = (0, None);
-        loop {
+        let mut n = 0;
+        for ids in self.graph.deleted_nodes(tenant).await?.chunks(RETAINED_STEP) {
             self.go_on()?;
-            let retention = self.settings.retention;
-            let step = self.graph.apply_retention(tenant, retention, after, RETAINED_STEP).await?;
-            let Retained { changed, next } = step;
-            n += changed;
-            match next {
-                Some(next) => after = Some(next),
-                None => return Ok(n),
-            }
+            n += self.graph.apply_retention(tenant, self.settings.retention, ids).await?;
         }
+        Ok(n)
     }
 
     fn go_on(&self) -> Result<(), PurgeError> {
@@ -270,7 +264,8 @@ fn forget_changes(
     let mut n = 0;
     for scheme in schemes(provider) {
         let (def, uri) = (changes::def(provider), format!("{scheme}{rest}"));
-        n += u64::from(queue::remove_waiting(tx, def, tenant, &uri, deleted_at)?);
+        let before = (deleted_at, change::came_at as queue::CameAt);
+        n += u64::from(queue::remove_waiting(tx, def, tenant, &uri, before)?);
     }
     Ok(n)
 }

@@ -19,6 +19,9 @@ pub const NO_CONFIG: &str = "no_config";
 /// Most items that one transaction holds or releases, so that other writers need not wait long.
 pub(crate) const MOVED_MAX: usize = 2000;
 
+/// How long a worker has an item before another may take it, unless it renews that.
+pub const LEASE: Duration = Duration::from_secs(300);
+
 /// Attempts before a change is dead.
 const ATTEMPTS_MAX: u32 = 3;
 
@@ -51,6 +54,7 @@ pub const HTTP: QueueDef = of_changes("connector:http");
 /// An item that fails is tried again after up to 4 s, and after up to 8 s.
 const fn of_changes(name: &'static str) -> QueueDef {
     QueueDef {
+        lease: LEASE,
         max_attempts: ATTEMPTS_MAX,
         backoff_base: Duration::from_secs(4),
         backoff_cap: Duration::from_secs(60),
@@ -125,11 +129,75 @@ pub(crate) fn follow(
     tenant: &TenantId,
     provider: Provider,
 ) -> Result<bool, StorageError> {
+    Ok(follow_up_to(tx, tenant, provider, MOVED_MAX)? == MOVED_MAX)
+}
+
+fn follow_up_to(
+    tx: &mut WriteTx<'_>,
+    tenant: &TenantId,
+    provider: Provider,
+    most: usize,
+) -> Result<usize, StorageError> {
     let queue = def(provider);
-    let moved = if is_enabled(tx, tenant, provider)? {
-        queue::release_held(tx, queue, tenant, MOVED_MAX)?
+    if is_enabled(tx, tenant, provider)? {
+        queue::release_held(tx, queue, tenant, most)
     } else {
-        queue::hold_ready(tx, queue, tenant, NO_CONFIG, MOVED_MAX)?
-    };
-    Ok(moved == MOVED_MAX)
+        queue::hold_ready(tx, queue, tenant, NO_CONFIG, most)
+    }
+}
+
+/// [`follow`] for the owners from `first` on, in their order, and no more than [`MOVED_MAX`] of all
+/// their items. With which of them to go on; `None` when all are done.
+///
+/// # Errors
+///
+/// As for every write.
+pub(crate) fn follow_all(
+    tx: &mut WriteTx<'_>,
+    owners: &[(TenantId, Provider)],
+    first: usize,
+) -> Result<Option<usize>, StorageError> {
+    let mut left = MOVED_MAX;
+    for (place, (tenant, provider)) in owners.iter().enumerate().skip(first) {
+        left -= follow_up_to(tx, tenant, *provider, left)?;
+        if left == 0 {
+            return Ok(Some(place));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use activekg_storage::{Store, StoreOptions};
+
+    use super::*;
+    use crate::connectors::{Action, Origin};
+
+    #[tokio::test]
+    async fn what_is_held_follows_in_steps() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), StoreOptions::default()).unwrap();
+        let owners = ["acme", "harbor"].map(|name| (TenantId::new(name).unwrap(), Provider::S3));
+        let (of, now) = (owners.clone(), UnixMicros(1));
+        let written = store.write(move |tx| {
+            for (tenant, provider) in &of {
+                let changes = (0..MOVED_MAX - 500)
+                    .map(|n| Change::new(format!("s3://docs/{n}"), Action::Upsert, Origin::Poll));
+                enqueue(tx, tenant, *provider, &changes.collect::<Vec<_>>(), now)?;
+                // Without a connector they are held; now they are as if it had been there.
+                queue::release_held(tx, def(*provider), tenant, MOVED_MAX)?;
+            }
+            Ok::<_, StorageError>(())
+        });
+        written.await.unwrap();
+        let held = |store: &Store| queue::depths(&store.read().unwrap(), &S3).unwrap().held;
+        let (mut next, mut seen) = (Some(0), Vec::new());
+        while let Some(first) = next {
+            let of = owners.clone();
+            next = store.write(move |tx| follow_all(tx, &of, first)).await.unwrap().value;
+            seen.push((held(&store), next));
+        }
+        assert_eq!(seen, [(2000, Some(1)), (3000, None)]);
+    }
 }

@@ -245,4 +245,4 @@ impl Settings<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

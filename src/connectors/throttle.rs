@@ -126,9 +126,11 @@ impl Throttle {
         state.is_open() && !was_open
     }
 
-    /// Forgets what was learnt of a source: its settings have changed.
+    /// Forgets what was learnt of a source: its settings have changed. The pace stays.
     pub fn forget(&self, key: &Key) {
-        self.lock().remove(key);
+        if let Some(state) = self.lock().get_mut(key) {
+            *state = State { next: state.next, ..State::default() };
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, State>> {
@@ -214,6 +216,8 @@ mod tests {
         assert_eq!(throttle.admit(&key, at(7)), Err(at(901)));
         throttle.forget(&key);
         assert_eq!(throttle.admit(&key, at(7)), Ok(Duration::ZERO));
+        throttle.forget(&key);
+        assert_eq!(throttle.admit(&key, at(7)), Ok(Duration::from_millis(1)), "at its pace");
     }
 
     #[test]

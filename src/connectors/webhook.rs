@@ -314,6 +314,13 @@ impl Webhooks {
     async fn subscribed(&self, message: &Message) -> Result<Outcome, Refused> {
         let (topic, text) = (message.topic(), message.text("SubscribeURL").unwrap_or_default());
         let url: Option<Url> = confirmation(text, topic);
+        if url.is_none() {
+            warn!(
+                topic,
+                "the address to confirm a subscription to an SNS topic is none of SNS for that topic; do not open it: {text}"
+            );
+            return Ok(Outcome::Pending(text.to_owned()));
+        }
         if let Some(url) = url.filter(|_| self.0.settings.auto_confirm) {
             self.0.certificates.confirm(url).await.map_err(|_| {
                 warn!(topic, "a subscription could not be confirmed at SNS");

@@ -24,6 +24,21 @@ pub(super) const DELETED_AT: &str = "deleted_at";
 /// Until when a deleted node is kept.
 pub(super) const GRACE_UNTIL: &str = "deletion_grace_until";
 
+/// Who deleted a node, where that was not somebody by hand.
+const DELETED_BY: &str = "deleted_by";
+/// What that is for one whose source has its object no more.
+const SOURCE: &str = "source";
+
+/// Notes that a node is deleted because its source has the object no more.
+pub(super) fn by_source(node: &mut Node) {
+    node.props.insert(DELETED_BY.to_owned(), SOURCE.into());
+}
+
+/// Whether the mark of [`by_source`] is among the props of a node.
+pub(super) fn is_by_source(props: &super::Object) -> bool {
+    props.get(DELETED_BY).and_then(Value::as_str) == Some(SOURCE)
+}
+
 /// Marks a node that is there as soft-deleted from `now` on and kept for `grace`.
 pub(super) fn mark(node: &mut Node, now: UnixMicros, grace: Duration) {
     // Marks on a node that is there are of no deletion that counts.
@@ -42,7 +57,7 @@ pub(super) fn stamp(node: &mut Node, now: UnixMicros, grace: Duration) {
 /// Takes the marks from a node that is there again: else its next deletion would be as old as the
 /// last.
 pub(super) fn unmark(node: &mut Node) {
-    for key in [DELETED_AT, GRACE_UNTIL] {
+    for key in [DELETED_AT, GRACE_UNTIL, DELETED_BY] {
         node.props.remove(key);
     }
 }

@@ -36,6 +36,9 @@ pub struct Work {
     manual: Option<Actor>,
     #[serde(default)]
     scheduled: bool,
+    /// When it was queued, in microseconds since 1970.
+    #[serde(default)]
+    at: Option<i64>,
 }
 
 /// Why a node is embedded.
@@ -64,7 +67,7 @@ impl Work {
 
     /// A job that an operator queued again.
     pub(super) fn queued() -> Self {
-        Self { job: Some(JobId::random()), node: None, manual: None, scheduled: false }
+        Self { job: Some(JobId::random()), node: None, manual: None, scheduled: false, at: None }
     }
 
     /// A refresh that the node's policy made due.
@@ -84,6 +87,11 @@ impl Work {
     /// The node it is about.
     pub(super) fn node(&self) -> Option<NodeId> {
         self.node.map(NodeId::from_u128)
+    }
+
+    /// When it was queued, if it says so.
+    pub(super) fn queued_at(&self) -> Option<UnixMicros> {
+        self.at.map(UnixMicros)
     }
 
     /// The person who asked for it, if one did.
@@ -188,6 +196,7 @@ pub(super) fn enqueue(
     now: UnixMicros,
 ) -> Result<JobId, Error> {
     work.node = Some(node.as_u128());
+    work.at = Some(now.get());
     let job = NewJob {
         id: work.job.unwrap_or_else(JobId::random),
         tenant: tenant.clone(),

@@ -24,6 +24,12 @@ pub fn job_item(payload: &[u8]) -> Value {
     })
 }
 
+/// When a job was queued, if its payload says so.
+#[must_use]
+pub fn job_came_at(payload: &[u8]) -> Option<UnixMicros> {
+    serde_json::from_slice::<Work>(payload).ok()?.queued_at()
+}
+
 /// Marks the nodes of purged jobs as `failed` with the error [`JOB_PURGED`], so that none waits
 /// for a job that will not come. Nothing was found to be wrong with them, but they were given up,
 /// and that is the state which a requeue selects unless it is told otherwise; `skipped` would mix

@@ -24,7 +24,6 @@ pub(super) use places::moved;
 use places::{chunks_of, is_due};
 pub(super) use places::{deleted_at, parent_of};
 pub use receipt::{GENESIS, RECEIPTS_MAX, Receipt, digest};
-pub use retention::Retained;
 
 /// One purge, as its receipts and events name it.
 #[derive(Debug, Clone)]

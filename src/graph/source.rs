@@ -3,7 +3,7 @@
 
 use activekg_storage::changes::{Change, ChangeKind};
 use activekg_storage::ids::TenantId;
-use activekg_storage::tables::graph::{EXTERNAL_IDS, NODES};
+use activekg_storage::tables::graph::{EXTERNAL_IDS, NODES, NodeRecord};
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{Readable, WriteTx, queue};
 use serde_json::Value;
@@ -25,6 +25,16 @@ pub struct KnownDocument {
     pub sequencer: Option<String>,
     /// It is soft-deleted.
     pub is_deleted: bool,
+    /// It is so because its source had the object no more, and not because somebody deleted it.
+    pub is_deleted_by_source: bool,
+}
+
+/// Whether somebody, and not its source, deleted the node of a row.
+#[must_use]
+pub fn is_deleted_by_hand(record: &NodeRecord) -> bool {
+    record.deleted
+        && !serde_json::from_str(record.props.as_str())
+            .is_ok_and(|props: Object| delete::is_by_source(&props))
 }
 
 impl Graph {
@@ -50,6 +60,7 @@ impl Graph {
                     generation: text("generation"),
                     sequencer: text("sequencer"),
                     is_deleted: node.is_deleted(),
+                    is_deleted_by_source: delete::is_by_source(&node.props),
                 }))
             });
             known.collect()
@@ -57,7 +68,7 @@ impl Graph {
         .await
     }
 
-    /// Soft-deletes a document with its chunks: they leave every listing, search and answer at once,
+    /// Soft-deletes a document with its chunks because its source has the object no more: they leave every listing, search and answer at once,
     /// and keep their vectors until they are purged. False if it is not there, or deleted already. A
     /// full disk does not stop it.
     ///
@@ -135,6 +146,7 @@ fn hide(
     let (tenant, id) = key;
     let mut node = Node::from_record(tenant.clone(), *id, before.clone())?;
     delete::mark(&mut node, now, retention);
+    delete::by_source(&mut node);
     row::write(tx, key, Some(&before), &node.to_record())?;
     queue::remove_by_key(tx, &QUEUE, tenant, &id.to_string())?;
     tx.log(Change { at: now, tenant: tenant.clone(), kind: ChangeKind::NodeRemoved(*id) })?;

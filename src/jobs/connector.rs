@@ -1,34 +1,37 @@
 //! The workers on the queues of changes.
 //!
-//! A worker takes a batch, works on its changes side by side, and settles all of them in one
-//! transaction. What cannot be worked on now is not lost: without a connector that runs it is held,
+//! A worker has so many changes in hand, works on them side by side, and settles each when it ends;
+//! the same transaction hands it others in their place. No tenant has all places of all workers.
+//! What cannot be worked on now is not lost: without a connector that runs it is held,
 //! while the source is to be left alone it is put off, and neither counts as an attempt.
 
+mod hand;
 mod settle;
 
-use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use activekg_storage::ids::TenantId;
-use activekg_storage::queue::{self, Leased, QueueDef};
+use activekg_storage::queue::{self, Leased};
 use activekg_storage::tables::connectors::CONFIGS;
 use activekg_storage::time::{Clock, UnixMicros};
-use activekg_storage::{Readable as _, Scan, StorageError, Store};
+use activekg_storage::{Readable as _, Scan, StorageError, Store, WriteTx};
+use futures_util::FutureExt as _;
+use futures_util::future::select_all;
 use tokio::select;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::worker::{Next, QueueWorker, work_on};
 use crate::config::ConnectorWorker as Settings;
 use crate::connectors::change::NotAChange;
 use crate::connectors::queue as changes;
-use crate::connectors::{
-    Change, Effect, Error, Failure, NoPlace, Place, Places, Processor, Provider, Said,
-};
+use crate::connectors::{Effect, Error, Failure, NoPlace, Places, Processor, Provider};
 use crate::observability::metrics::Metrics;
+
+use hand::Hand;
 
 /// How long changes may take to be finished once the process goes down.
 const FINISH_MAX: Duration = Duration::from_secs(5);
@@ -144,21 +147,35 @@ impl ConnectorWorker {
             for provider in Provider::ALL {
                 n += queue::recover(tx, changes::def(provider), now)?.len();
             }
-            let rows = tx.scan(&CONFIGS, Scan::all())?;
-            // The scan for damage tells of rows that cannot be read.
-            let owners: Vec<_> = rows.flatten().map(|(owner, _)| owner).collect();
-            for (tenant, provider) in owners {
-                if let Some(provider) = Provider::named(&provider) {
-                    while changes::follow(tx, &tenant, provider)? {}
-                }
-            }
             Ok(n)
         });
         let n_recovered = recovered.await?.value;
+        let owners = self.owners().await?;
+        let mut next = Some(0);
+        while let Some(first) = next {
+            let owners = owners.clone();
+            let step = move |tx: &mut WriteTx<'_>| changes::follow_all(tx, &owners, first);
+            next = self.store.make_room(step).await?.value;
+        }
         if n_recovered > 0 {
             info!(n_recovered, "connector items that were interrupted are worked on again");
         }
         Ok(())
+    }
+
+    /// Who has a connector, of what.
+    async fn owners(&self) -> Result<Arc<[(TenantId, Provider)]>, StorageError> {
+        let store = self.store.clone();
+        let read = move || {
+            let tx = store.read()?;
+            // The scan for damage tells of rows that cannot be read.
+            let rows = tx.scan(&CONFIGS, Scan::all())?.flatten();
+            let owners = rows.filter_map(|((tenant, provider), _)| {
+                Provider::named(&provider).map(|provider| (tenant, provider))
+            });
+            Ok(owners.collect::<Vec<_>>().into())
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| Ok(Vec::new().into()))
     }
 
     /// Works until told to stop; what it cannot finish soon then, it gives back.
@@ -170,12 +187,12 @@ impl ConnectorWorker {
         work_on(self, &queues, stop).await;
     }
 
-    /// The queues with something to lease, and when the next item comes due.
-    async fn waiting(&self) -> Result<(Vec<Provider>, Option<UnixMicros>), StorageError> {
+    /// Whether there may be something to lease, and when the next item comes due.
+    async fn waiting(&self) -> Result<(bool, Option<UnixMicros>), StorageError> {
         let (store, now) = (self.store.clone(), self.clock.now());
         let look = move || {
             let tx = store.read()?;
-            let (mut waiting, mut next) = (Vec::new(), None::<UnixMicros>);
+            let (mut waiting, mut next) = (false, None::<UnixMicros>);
             for provider in Provider::ALL {
                 let def = changes::def(provider);
                 let depths = queue::depths(&tx, def)?;
@@ -183,107 +200,29 @@ impl ConnectorWorker {
                     continue;
                 }
                 let due = queue::next_due(&tx, def)?;
-                if depths.ready > 0 || due.is_some_and(|due| due <= now) {
-                    waiting.push(provider);
-                }
+                waiting |= depths.ready > 0 || due.is_some_and(|due| due <= now);
                 next = next.into_iter().chain(due).min();
             }
             Ok((waiting, next))
         };
-        tokio::task::spawn_blocking(look).await.unwrap_or(Ok((Vec::new(), None)))
+        tokio::task::spawn_blocking(look).await.unwrap_or(Ok((false, None)))
     }
 
-    async fn lease(&self, waiting: Vec<Provider>) -> Result<Vec<(Provider, Leased)>, StorageError> {
-        let (now, n, turn) = (self.clock.now(), self.settings.batch, rand::random::<u32>());
-        let leased = self.store.make_room(move |tx| -> Result<_, StorageError> {
-            let mut leased = Vec::new();
-            // Each queue is the first now and then.
-            let from = turn as usize % waiting.len().max(1);
-            for &provider in waiting[from..].iter().chain(&waiting[..from]) {
-                let left = n - leased.len();
-                if left == 0 {
-                    break;
-                }
-                let items = queue::lease(tx, changes::def(provider), now, left)?;
-                leased.extend(items.into_iter().map(|item| (provider, item)));
-            }
-            Ok(leased)
-        });
-        Ok(leased.await?.value)
-    }
-
-    /// Works on items of one connector, side by side.
-    async fn batch(&self, tenant: &TenantId, provider: Provider, leased: Vec<Leased>) -> Vec<Item> {
-        let place = match self.places.of(tenant, provider.as_str()).await {
-            Ok(place) => place,
-            Err(none) => {
-                let now = self.clock.now();
-                let whole =
-                    |leased| Item { leased, outcome: no_place(&none, now), took: Duration::ZERO };
-                return leased.into_iter().map(whole).collect();
-            }
-        };
-        let mut working = JoinSet::new();
-        let mut items: Vec<Item> = Vec::with_capacity(leased.len());
-        for (index, leased) in leased.into_iter().enumerate() {
-            let (worker, place, payload) = (self.clone(), place.clone(), leased.payload.clone());
-            working.spawn(async move {
-                let begun = Instant::now();
-                let outcome = worker.one(&place, &payload).await;
-                (index, outcome, begun.elapsed())
+    /// Keeps the leases of what takes long.
+    async fn renew(&self, hand: &mut Hand) {
+        let (leases, now) = (hand.leases(), self.clock.now());
+        let renewed = self.store.make_room(move |tx| -> Result<Vec<_>, StorageError> {
+            let renewed = leases.iter().map(|(id, provider, leased)| {
+                Ok((*id, queue::renew(tx, changes::def(*provider), leased, now)?))
             });
-            // What nobody reports on was cut off by its panic.
-            items.push(Item { leased, outcome: Outcome::Broken, took: Duration::ZERO });
-        }
-        let def = changes::def(provider);
-        let mut renewing = tokio::time::interval(def.lease / 3);
-        renewing.tick().await;
-        let mut deadline = std::pin::pin!(async {
-            self.stop.cancelled().await;
-            tokio::time::sleep(FINISH_MAX).await;
-        });
-        let mut done = vec![false; items.len()];
-        loop {
-            select! {
-                ended = working.join_next() => match ended {
-                    None => return items,
-                    Some(Ok((index, outcome, took))) => {
-                        (items[index].outcome, items[index].took) = (outcome, took);
-                        done[index] = true;
-                    }
-                    Some(Err(panic)) => error!(
-                        tenant_id = %tenant, provider = provider.as_str(),
-                        "connector item: ingestion failed by a panic: {panic}"
-                    ),
-                },
-                _ = renewing.tick() => self.renew(def, &mut items).await,
-                () = &mut deadline => {
-                    working.abort_all();
-                    for (item, done) in items.iter_mut().zip(&done) {
-                        if !done {
-                            item.outcome = Outcome::GivenBack;
-                        }
-                    }
-                    return items;
-                }
-            }
-        }
-    }
-
-    /// Keeps the leases of a batch that takes long.
-    async fn renew(&self, def: &'static QueueDef, items: &mut [Item]) {
-        let leases: Vec<Leased> = items.iter().map(|item| item.leased.clone()).collect();
-        let now = self.clock.now();
-        let renewed = self.store.make_room(move |tx| -> Result<_, StorageError> {
-            leases.iter().map(|leased| queue::renew(tx, def, leased, now)).collect()
+            renewed.collect()
         });
         match renewed.await {
             Ok(renewed) => {
-                let renewed: Vec<Option<Leased>> = renewed.value;
-                for (item, renewed) in items.iter_mut().zip(renewed) {
+                for (id, leased) in renewed.value {
                     // A lost lease shows when the item is settled.
-                    if let Some(renewed) = renewed {
-                        item.leased = renewed;
+                    if let Some(leased) = leased {
+                        hand.renewed(id, leased);
                     }
                 }
             }
@@ -291,36 +230,15 @@ impl ConnectorWorker {
         }
     }
 
-    /// Works on one item.
-    async fn one(&self, place: &Place, payload: &[u8]) -> Outcome {
-        let change = match Change::parse(payload) {
-            Ok(change) => change,
-            Err(unreadable) => return Outcome::Unreadable(unreadable),
-        };
-        let key = (place.tenant.clone(), place.provider);
-        let throttle = self.places.throttle();
-        match throttle.admit(&key, self.clock.now()) {
-            Ok(wait) if wait.is_zero() => {}
-            Ok(wait) => tokio::time::sleep(wait).await,
-            Err(until) => return Outcome::PutOff(until),
-        }
-        let applied = self.processor.apply(place, &change).await;
-        let said = match &applied {
-            Ok(_) => Said::Works,
-            Err(failure) => failure.says(),
-        };
-        if throttle.learn(&key, said, self.clock.now()) {
-            warn!(
-                tenant_id = %place.tenant, provider = place.provider.as_str(),
-                "connector {}/{} is left alone for a while: its source fails",
-                place.tenant, place.provider.as_str()
-            );
-        }
-        match applied {
-            Ok(effect) => Outcome::Done(effect),
-            Err(Failure::Busy(_)) => Outcome::PutOff(self.clock.now().plus(BUSY)),
-            Err(failure) => Outcome::Failed(failure),
-        }
+    /// Ends when something is enqueued from now on.
+    fn enqueued(&self) -> impl Future<Output = ()> + Send + use<> {
+        let woken = Provider::ALL.map(|provider| {
+            let queued = self.store.enqueued(changes::def(provider).name);
+            let mut woken = Box::pin(queued.notified_owned());
+            woken.as_mut().enable();
+            woken
+        });
+        select_all(woken).map(|_| ())
     }
 }
 
@@ -341,27 +259,53 @@ impl QueueWorker for ConnectorWorker {
         &self.store
     }
 
-    /// Works on the next batch.
+    /// Works on what there is until nothing is left. Each item is settled when it ends, and another
+    /// takes its place: a slow one keeps nobody waiting.
     async fn step(&self) -> Result<Next, StorageError> {
-        let (waiting, due) = self.waiting().await?;
-        let leased = if waiting.is_empty() { Vec::new() } else { self.lease(waiting).await? };
-        if leased.is_empty() {
+        let (waits, due) = self.waiting().await?;
+        let mut hand = Hand::default();
+        if waits {
+            let leased = self.exchange(Vec::new(), self.settings.batch).await?;
+            hand.take(self, leased).await;
+        }
+        if hand.is_empty() {
             let due = due.map_or(self.settings.poll, |due| due.since(self.clock.now()));
             return Ok(Next::Idle(due.clamp(Duration::from_millis(10), self.settings.poll)));
         }
         let _busy = Counted::new(&self.counts.busy);
-        let mut batches: BTreeMap<(TenantId, Provider), Vec<Leased>> = BTreeMap::new();
-        for (provider, leased) in leased {
-            batches.entry((leased.tenant.clone(), provider)).or_default().push(leased);
-        }
-        let working = batches.into_iter().map(|((tenant, provider), leased)| async move {
-            let begun = Instant::now();
-            let items = self.batch(&tenant, provider, leased).await;
-            self.metrics.ingest.batch(&tenant, provider, begun.elapsed());
-            (provider, items)
+        let mut renewing = tokio::time::interval(changes::LEASE / 3);
+        renewing.tick().await;
+        let mut deadline = std::pin::pin!(async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(FINISH_MAX).await;
         });
-        let batches = futures_util::future::join_all(working).await;
-        self.settle(batches).await?;
+        let mut woken = std::pin::pin!(self.enqueued());
+        while !hand.is_empty() {
+            let room = match self.stop.is_cancelled() {
+                true => 0,
+                false => self.settings.batch.saturating_sub(hand.len()),
+            };
+            let ended = select! {
+                ended = hand.ended(self) => ended,
+                _ = renewing.tick() => {
+                    self.renew(&mut hand).await;
+                    continue;
+                }
+                () = &mut woken, if room > 0 => Vec::new(),
+                () = tokio::time::sleep(self.settings.poll), if room > 0 => Vec::new(),
+                () = &mut deadline => {
+                    self.exchange(hand.give_back(), 0).await?;
+                    return Ok(Next::Now);
+                }
+            };
+            // An enqueue between look and wait is not missed.
+            woken.set(self.enqueued());
+            let room = if self.stop.is_cancelled() { 0 } else { room + ended.len() };
+            if !ended.is_empty() || self.waiting().await?.0 {
+                let leased = self.exchange(ended, room).await?;
+                hand.take(self, leased).await;
+            }
+        }
         Ok(Next::Now)
     }
 }

@@ -95,7 +95,13 @@ fn next(now: UnixMicros) -> UnixMicros {
 
 #[cfg(test)]
 mod tests {
+    use activekg_storage::{ManualClock, Store, StoreOptions};
+    use prometheus::Registry;
+
     use super::*;
+    use crate::config;
+    use crate::embedding::Windows;
+    use crate::graph::{self, FreeSpace};
     use crate::timestamp::{iso, parse};
 
     fn at(text: &str) -> UnixMicros {
@@ -116,5 +122,58 @@ mod tests {
             assert_eq!(iso(latest(at(now)).get()), was, "{now}");
             assert_eq!(iso(next(at(now)).get()), is, "{now}");
         }
+    }
+
+    /// A schedule over a store of its own, and what it counts.
+    fn schedule(dir: &std::path::Path, clock: &Arc<ManualClock>) -> (PurgeSchedule, Arc<Metrics>) {
+        let store = Arc::new(Store::open(dir, StoreOptions::default()).unwrap());
+        let retention = Duration::from_secs(30 * 24 * 3600);
+        let settings = graph::Settings {
+            auto_embed: false,
+            report_jobs: false,
+            queue_max: 0,
+            tenant_max: 0,
+            embedding_prefix: false,
+            extraction_version: "1.0.0".to_owned(),
+            windows: Windows::First,
+            delivers: false,
+            retention,
+        };
+        let space = FreeSpace::new(dir.to_owned(), Some(0)).unwrap();
+        let graph = Graph::new(store, settings, clock.clone(), space);
+        let metrics = Arc::new(Metrics::new(Registry::new(), UnixMicros(0)).unwrap());
+        let limits = config::Purge { batch_size: 10, retention };
+        let stopping = CancellationToken::new();
+        let purger = Purger::new(graph.clone(), metrics.clone(), clock.clone(), limits, stopping);
+        let log = RunLog::default();
+        (PurgeSchedule::new(purger, graph, metrics.clone(), log, clock.clone()), metrics)
+    }
+
+    #[tokio::test]
+    async fn a_night_is_slept_through_until_two_and_made_up_for_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(at("2026-02-03T01:59:00Z")));
+        let (schedule, metrics) = schedule(dir.path(), &clock);
+        let runs = || {
+            let text = metrics.prometheus_text();
+            let line = "connector_purger_total{result=\"success\"} ";
+            let count = text.lines().find_map(|counted| counted.strip_prefix(line));
+            count.expect("it is there").to_owned()
+        };
+        assert_eq!(schedule.turn().await.unwrap(), LOOK_AFTER, "a new store");
+        clock.advance(Duration::from_secs(40));
+        assert_eq!(schedule.turn().await.unwrap(), Duration::from_secs(20));
+        assert_eq!(runs(), "0");
+        clock.advance(Duration::from_secs(20));
+        schedule.turn().await.unwrap();
+        schedule.turn().await.unwrap();
+        assert_eq!(runs(), "1");
+        // The machine was off for three nights.
+        clock.advance(Duration::from_secs(3 * 24 * 3600));
+        schedule.turn().await.unwrap();
+        schedule.turn().await.unwrap();
+        assert_eq!(runs(), "2");
+        let last = schedule.graph.last_run(PURGE_CYCLE).await.unwrap();
+        assert_eq!(last, Some(clock.now()));
     }
 }

@@ -123,7 +123,8 @@ impl Queues {
                 let limit = left.map_or(BATCH, |left: usize| left.min(BATCH));
                 let (entry, tenant, so_far) = (entry.clone(), tenant.clone(), done.purged);
                 let batch = self.store.make_room(move |tx| {
-                    let batch = queue::purge(tx, &queue.def, &tenant, purge, limit)?;
+                    let batch =
+                        queue::purge(tx, &queue.def, &tenant, (purge, queue.came_at), limit)?;
                     (queue.purged)(tx, &tenant, &batch.keys, entry.begun)?;
                     entry.write(tx, &json!({ "purged": so_far + batch.purged }))?;
                     Ok::<_, Error>(batch)

@@ -48,7 +48,7 @@ pub use enqueue::{
     JOB_KEY_MAX, PAYLOAD_MAX, admit, enqueue, enqueue_all, remove_by_key, remove_waiting,
 };
 pub use hold::{hold_ready, pause, release_held, resume};
-pub use lease::{PROMOTE_MAX, lease};
+pub use lease::{PROMOTE_MAX, Share, lease, lease_shared};
 pub use look::{
     End, PEEK_MAX, Peeked, QueueStats, depths, is_live, next_due, peek, pending, stats,
     stats_by_tenant, tenant_pending, tenant_stats,
@@ -115,6 +115,10 @@ impl Rank {
         Rank(number.to_be_bytes().to_vec())
     }
 }
+
+/// When a payload was made, as far as it says so itself. An item keeps the time at which it came
+/// first when a newer payload takes over its place.
+pub type CameAt = fn(&[u8]) -> Option<UnixMicros>;
 
 /// What goes into a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -281,3 +285,6 @@ impl Depths {
         self.ready + self.delayed + self.leased + self.held
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,15 +15,17 @@ use tracing::warn;
 use super::super::change::URI_MAX;
 use super::super::source::{PAGE_MAX, Page};
 use super::super::{Action, Change, Found, Origin, Provider, blocking, queue};
-use super::{PAGES_MAX, PollError, Run, endless, still_on, upsert};
+use super::{OBJECTS_MAX, PAGES_MAX, PollError, Run, endless, still_on, upsert};
 use crate::documents::identity;
-use crate::graph::DELETED_CLASS;
+use crate::graph::is_deleted_by_hand;
 use crate::timestamp::iso;
 
 /// Objects that are confirmed to be gone at the same time.
 const AT_ONCE: usize = 16;
 /// Objects whose end is queued in one transaction.
 const STEP: usize = 500;
+/// Objects that are compared with what was listed at a time.
+const KNOWN_STEP: usize = if cfg!(test) { 7 } else { 10_000 };
 /// Objects that cannot be taken which are told of one by one.
 const TOLD_MAX: u64 = 20;
 
@@ -63,7 +65,7 @@ impl Run<'_> {
                 self.reconcile(&seen).await?;
                 return Ok(self.cursor_text(newest, began));
             }
-            if next == cursor {
+            if next == cursor || seen.len() > OBJECTS_MAX {
                 break;
             }
             cursor = next;
@@ -90,9 +92,10 @@ impl Run<'_> {
         if differs.is_empty() {
             return Ok(());
         }
-        let (tenant, now) = (self.tenant.clone(), self.connectors.0.clock.now());
+        let (tenant, version) = (self.tenant.clone(), self.version);
+        let now = self.connectors.0.clock.now();
         let written = self.connectors.0.store.write(move |tx| {
-            still_on(tx, &tenant, provider)?;
+            still_on(tx, &tenant, provider, version)?;
             for found in &differs {
                 remember(tx, &tenant, provider, found, now)?;
             }
@@ -107,9 +110,21 @@ impl Run<'_> {
     /// Queues the end of what was known and is listed no more. The source is asked for each once
     /// more: it may have come while the listing went on.
     async fn reconcile(&mut self, seen: &HashSet<Mark>) -> Result<(), PollError> {
-        let known = self.known().await?;
-        let missing: Vec<String> =
-            known.into_iter().filter(|uri| !seen.contains(&mark(uri))).collect();
+        let mut after = None;
+        loop {
+            let known = self.known(after.take()).await?;
+            after = known.last().cloned();
+            let missing: Vec<String> =
+                known.into_iter().filter(|uri| !seen.contains(&mark(uri))).collect();
+            self.confirm(&missing).await?;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Queues the end of those that the source confirms to be gone.
+    async fn confirm(&mut self, missing: &[String]) -> Result<(), PollError> {
         for missing in missing.chunks(STEP) {
             let mut asked = Vec::with_capacity(missing.len());
             for missing in missing.chunks(AT_ONCE) {
@@ -122,10 +137,10 @@ impl Run<'_> {
             if gone.is_empty() {
                 continue;
             }
-            let (tenant, provider) = (self.tenant.clone(), self.provider);
+            let (tenant, provider, version) = (self.tenant.clone(), self.provider, self.version);
             let now = self.connectors.0.clock.now();
             let written = self.connectors.0.store.write(move |tx| {
-                still_on(tx, &tenant, provider)?;
+                still_on(tx, &tenant, provider, version)?;
                 let mut changes = Vec::with_capacity(gone.len());
                 for uri in gone {
                     forget(tx, &tenant, provider, &uri)?;
@@ -141,13 +156,17 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The addresses that are remembered of this connector.
-    async fn known(&self) -> Result<Vec<String>, PollError> {
-        let prefix = (self.tenant.clone(), self.provider.as_str().to_owned());
+    /// The next addresses that are remembered of this connector, in their order; none at the end.
+    async fn known(&self, after: Option<String>) -> Result<Vec<String>, PollError> {
+        let (tenant, provider) = (self.tenant.clone(), self.provider.as_str().to_owned());
         let inner = self.connectors.0.clone();
         let known = blocking(move || {
+            let mut scan = Scan::prefix(&(tenant.clone(), provider.clone()));
+            if let Some(after) = after {
+                scan = scan.after(&(tenant, provider, after));
+            }
             let tx = inner.store.read()?;
-            let rows = tx.scan(&POLLED, Scan::prefix(&prefix))?;
+            let rows = tx.scan(&POLLED, scan)?.take(KNOWN_STEP);
             let known = rows.map(|row| row.map(|((_, _, uri), _)| uri));
             Ok(known.collect::<Result<Vec<_>, StorageError>>()?)
         });
@@ -167,7 +186,8 @@ impl Run<'_> {
     }
 }
 
-/// Whether an object is as it was when it was queued last, and its document is not hidden.
+/// Whether an object is as it was when it was queued last, and its document not hidden by
+/// its source.
 fn is_known(
     tx: &impl Readable,
     tenant: &TenantId,
@@ -182,8 +202,8 @@ fn is_known(
     let rest = found.uri.split_once("://").map_or(found.uri.as_str(), |(_, rest)| rest);
     let id = identity::node_id(&identity::external_id(provider.as_str(), tenant, rest));
     let node = tx.get(&NODES, &(tenant.clone(), id))?;
-    // It was deleted by an event, and is there again as it was.
-    Ok(node.is_none_or(|node| !node.classes.iter().any(|class| class == DELETED_CLASS)))
+    // It was deleted by its source, and is there again as it was.
+    Ok(node.is_none_or(|node| !node.deleted || is_deleted_by_hand(&node)))
 }
 
 /// Remembers an object as it is; whether it was not known so.

@@ -1,12 +1,15 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use activekg_storage::tables::connectors::POLLED;
 use activekg_storage::time::Clock as _;
 use activekg_storage::{Scan, queue as store_queue};
 use serde_json::{Value, json};
 
+use super::super::source::tests::drive::{self, FOLDER, fake};
 use super::super::tests::{Fixture, fixture};
 use super::*;
 
@@ -130,4 +133,91 @@ async fn a_connector_is_due_at_first_after_its_interval_and_after_a_change() {
     fixture.clock.advance(Duration::from_secs(1));
     let changed = connector(&fixture, dir.path()).await;
     assert!(due(&changed).await);
+}
+
+/// A connector to the folder `top` of a Drive, and one run over it.
+struct OnDrive {
+    fixture: Fixture,
+    addr: SocketAddr,
+}
+
+impl OnDrive {
+    async fn register(&self, change: &Value) -> std::sync::Arc<Connector> {
+        let Value::Object(mut settings) = drive::settings(self.addr, change) else {
+            panic!("an object")
+        };
+        settings.insert("folder_id".to_owned(), "top".into());
+        self.fixture.clock.advance(Duration::from_secs(1));
+        let (connectors, tenant) = (&self.fixture.connectors, acme());
+        let registered = connectors.register(&tenant, Provider::Drive, settings, "a").await;
+        registered.expect("registered");
+        self.fixture.connectors.get(&acme(), "drive").await.expect("it is there")
+    }
+
+    async fn poll(&self, connector: &Connector) -> Result<Polled, PollError> {
+        self.fixture.clock.advance(Duration::from_secs(1));
+        let parts = drive::source_parts(self.addr);
+        self.fixture.connectors.poll(&acme(), Provider::Drive, connector, &parts).await
+    }
+}
+
+#[tokio::test]
+async fn that_folders_moved_is_known_until_the_listing_succeeds() {
+    let (fake, addr) = fake().await;
+    fake.put("top", FOLDER, "drive");
+    fake.put("in", FOLDER, "top");
+    fake.put("a", "text/plain", "in");
+    let drive = OnDrive { fixture: fixture(), addr };
+    let connector = drive.register(&json!({})).await;
+    assert_eq!(drive.poll(&connector).await.unwrap().queued, 1);
+    fake.put("in", FOLDER, "elsewhere");
+    fake.put("b", "text/plain", "top");
+    fake.is_unlisted.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        let failed = drive.poll(&connector).await.unwrap_err();
+        assert_eq!(failed.as_str(), "list_changes");
+    }
+    fake.is_unlisted.store(false, Ordering::SeqCst);
+    let polled = drive.poll(&connector).await.unwrap();
+    assert_eq!((polled.queued, polled.gone), (2, 1), "a is out, b is new");
+    assert_eq!(drive.poll(&connector).await.unwrap().queued, 0);
+}
+
+#[tokio::test]
+async fn other_settings_are_a_reason_to_list_what_has_a_feed() {
+    let (fake, addr) = fake().await;
+    fake.put("top", FOLDER, "drive");
+    fake.put("a", "text/plain", "top");
+    fake.put("b", "text/plain", "top");
+    let drive = OnDrive { fixture: fixture(), addr };
+    let narrow = drive.register(&json!({ "exclude_globs": ["b*"] })).await;
+    assert_eq!(drive.poll(&narrow).await.unwrap().queued, 1);
+    let wide = drive.register(&json!({ "exclude_globs": [] })).await;
+    assert!(matches!(drive.poll(&narrow).await, Err(PollError::Off)), "the settings of before");
+    assert_eq!(drive.poll(&wide).await.unwrap().queued, 1);
+    assert_eq!(drive.poll(&wide).await.unwrap(), Polled::default(), "the feed has no news");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_does_not_end_is_cut_off() {
+    let cut = within(RUN_MAX, std::future::pending()).await.unwrap_err();
+    assert_eq!(cut.as_str(), "list_changes");
+    assert!(cut.to_string().contains("narrow the source"), "{cut}");
+    let done = within(RUN_MAX, async { Ok(Polled { seen: 1, ..Polled::default() }) }).await;
+    assert_eq!(done.unwrap().seen, 1);
+}
+
+#[tokio::test]
+async fn everything_that_is_gone_is_found_however_much_is_known() {
+    let (fixture, dir) = (fixture(), tempfile::tempdir().unwrap());
+    for n in 0..50 {
+        fs::write(dir.path().join(format!("{n}.txt")), "text").unwrap();
+    }
+    connector(&fixture, dir.path()).await;
+    assert_eq!(poll(&fixture, dir.path()).await.unwrap().queued, 50);
+    for n in 0..45 {
+        fs::remove_file(dir.path().join(format!("{n}.txt"))).unwrap();
+    }
+    let polled = poll(&fixture, dir.path()).await.unwrap();
+    assert_eq!((polled.seen, polled.gone), (5, 45));
 }

@@ -49,6 +49,8 @@ pub enum Kind {
     Texts,
     /// A list of topics, of Pub/Sub or SNS.
     Topics,
+    /// A list of patterns of at most [`GLOBS_BYTES`].
+    Globs,
     /// An object of texts.
     Map,
 }
@@ -82,6 +84,9 @@ const fn secret(name: &'static str, min: usize, if_unset: IfUnset) -> Field {
     field(name, Kind::Secret { min }, if_unset)
 }
 
+/// Longest list of patterns, in bytes of all of them together: every name is matched with each.
+pub const GLOBS_BYTES: usize = 4 << 10;
+
 /// Largest document a connector may be told to take: a gigabyte.
 const BYTES_MAX: i64 = 1 << 30;
 
@@ -94,8 +99,8 @@ pub(super) const COMMON: &[Field] = &[
     field("enabled", Kind::Bool, IfUnset::Bool(true)),
     field("poll_interval_seconds", Kind::Int { min: 60, max: 3600 }, IfUnset::Int(900)),
     field("max_file_size_bytes", INT_BYTES, Absent),
-    field("include_globs", Kind::Texts, Absent),
-    field("exclude_globs", Kind::Texts, Absent),
+    field("include_globs", Kind::Globs, Absent),
+    field("exclude_globs", Kind::Globs, Absent),
     field("topic_allowlist", Kind::Topics, Absent),
 ];
 

@@ -5,28 +5,31 @@
 //! drive. A file counts if a folder above it is one of those named, none is excluded, and one is
 //! included where any are.
 
+mod above;
 mod api;
 mod file;
 mod walk;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
 
 use bytes::Bytes;
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 use super::globs::Globs;
 use super::google::{Account, Tokens};
 use super::{Fault, FaultClass, Found, News, Page, Settings, SourceParts, rest};
 
+use above::Above;
 use api::Api;
 use file::{FIELDS, FOLDER, File, SCHEME, exported};
 
 const SCOPE: &str = "https://www.googleapis.com/auth/drive.readonly";
 /// Folders above one another that are gone through.
 const DEPTH_MAX: usize = 64;
-/// Folders whose own folders are remembered.
-const KNOWN_MAX: usize = 10_000;
+/// What the root of the account's own files is called besides its id.
+const ROOT: &str = "root";
 
 /// Files of a Drive.
 pub(super) struct Drive {
@@ -41,8 +44,9 @@ pub(super) struct Drive {
     page_size: usize,
     has_feed: bool,
     globs: Globs,
-    /// The folders that folders are in.
-    above: Mutex<HashMap<String, Vec<String>>>,
+    above: Above,
+    /// The id of what is called `root`.
+    own_root: OnceCell<Option<String>>,
 }
 
 impl Drive {
@@ -76,7 +80,8 @@ impl Drive {
             page_size: usize::try_from(page_size).unwrap_or(100).clamp(1, 1000),
             has_feed: settings.switch("use_changes_feed").unwrap_or(true),
             globs: settings.globs.clone(),
-            above: Mutex::default(),
+            above: Above::default(),
+            own_root: OnceCell::new(),
         })
     }
 
@@ -152,15 +157,16 @@ impl Drive {
             let Some(id) = change.get("fileId").and_then(Value::as_str) else { continue };
             let removed = change.get("removed").and_then(Value::as_bool) == Some(true);
             let file = change.get("file").filter(|_| !removed).and_then(File::parse);
+            if file.as_ref().is_some_and(|file| file.kind == FOLDER) {
+                // What is in one that went to the bin is gone with it.
+                self.above.forget();
+                news.moved = true;
+                continue;
+            }
             let Some(file) = file.filter(|file| !file.trashed) else {
                 news.gone.push(format!("{SCHEME}{id}"));
                 continue;
             };
-            if file.kind == FOLDER {
-                self.forget_folders();
-                news.moved = true;
-                continue;
-            }
             match self.taken(file).await? {
                 Some(found) => news.found.push(found),
                 None => news.gone.push(format!("{SCHEME}{id}")),
@@ -201,39 +207,46 @@ impl Drive {
         if self.roots.is_empty() && self.include.is_empty() && self.exclude.is_empty() {
             return Ok(true);
         }
+        let own_root = self.own_root().await?;
         let (mut rooted, mut included) = (self.roots.is_empty(), self.include.is_empty());
         let (mut seen, mut next) = (HashSet::<String>::new(), parents.to_vec());
         while let Some(folder) = next.pop() {
             if seen.len() == DEPTH_MAX || !seen.insert(folder.clone()) {
                 continue;
             }
-            if self.exclude.contains(&folder) {
+            let other = if own_root == Some(&folder) { ROOT } else { &folder };
+            let is_in = |ids: &HashSet<String>| ids.contains(&folder) || ids.contains(other);
+            if is_in(&self.exclude) {
                 return Ok(false);
             }
-            rooted |= self.roots.contains(&folder);
-            included |= self.include.contains(&folder);
+            rooted |= self.roots.iter().any(|root| *root == folder || root == other);
+            included |= is_in(&self.include);
             next.extend(self.parents_of(&folder).await?);
         }
         Ok(rooted && included)
     }
 
     async fn parents_of(&self, folder: &str) -> Result<Vec<String>, Fault> {
-        let known = self.above.lock().unwrap_or_else(PoisonError::into_inner).get(folder).cloned();
-        if let Some(known) = known {
+        if let Some(known) = self.above.of(folder, Instant::now()) {
             return Ok(known);
         }
         // One that the account does not see has nothing above it for the account.
         let parents = self.file(folder).await?.map(|file| file.parents).unwrap_or_default();
-        let mut above = self.above.lock().unwrap_or_else(PoisonError::into_inner);
-        if above.len() >= KNOWN_MAX {
-            above.clear();
-        }
-        above.insert(folder.to_owned(), parents.clone());
+        self.above.keep(folder, parents.clone(), Instant::now());
         Ok(parents)
     }
 
-    fn forget_folders(&self) {
-        self.above.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// The id of the account's own root, if the settings call it by its other name. Folders say
+    /// only the id of what they are in.
+    async fn own_root(&self) -> Result<Option<&str>, Fault> {
+        let named = [&self.include, &self.exclude].iter().any(|ids| ids.contains(ROOT));
+        if !named && !self.roots.iter().any(|root| root == ROOT) {
+            return Ok(None);
+        }
+        let asked = self.own_root.get_or_try_init(|| async {
+            Ok::<_, Fault>(self.file(ROOT).await?.map(|root| root.id))
+        });
+        Ok(asked.await?.as_deref())
     }
 }
 

@@ -26,6 +26,8 @@ pub enum FaultClass {
     RateLimited,
     /// The connection could not be made or broke off, or the other side failed.
     Network,
+    /// It is not any more what was found. The source is as it should be.
+    Changed,
     /// It took too long.
     Timeout,
     /// It is larger than what is taken.
@@ -44,7 +46,8 @@ impl FaultClass {
             Self::NotFound => "not_found",
             Self::AccessDenied => "access_denied",
             Self::RateLimited => "rate_limited",
-            Self::Network => "network",
+            // For those who count, as if the connection had broken off.
+            Self::Network | Self::Changed => "network",
             Self::Timeout => "timeout",
             Self::TooLarge => "too_large",
             Self::Unsupported => "unsupported_type",
@@ -56,7 +59,7 @@ impl FaultClass {
     #[must_use]
     pub const fn is_transient(self) -> bool {
         match self {
-            Self::RateLimited | Self::Network | Self::Timeout => true,
+            Self::RateLimited | Self::Network | Self::Changed | Self::Timeout => true,
             Self::NotFound
             | Self::AccessDenied
             | Self::TooLarge
@@ -89,7 +92,7 @@ impl Fault {
         Self::new(FaultClass::Unsupported, "prefix outside connector prefix")
     }
 
-    pub(super) fn cursor() -> Self {
+    pub(in crate::connectors) fn cursor() -> Self {
         Self::new(FaultClass::Unsupported, "the cursor is not one of this connector")
     }
 

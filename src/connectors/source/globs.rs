@@ -1,79 +1,60 @@
 //! Which objects of a source a connector takes.
 
+mod pattern;
+
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::Fault;
+use crate::connectors::provider::GLOBS_BYTES;
 
-/// Steps of a match after which it has failed: patterns come from tenants, and some take long.
-const STEPS_MAX: usize = 1 << 20;
+use pattern::Pattern;
 
 /// The patterns that a connector's settings name.
 ///
 /// `*` stands for any characters but `/`, `?` for one of them, `**` for any at all, and `**/` also
 /// for nothing. A pattern without `/` is matched against the last part of a name, another one
-/// against all of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Globs {
-    include: Vec<String>,
-    exclude: Vec<String>,
+/// against all of it. A clone is cheap.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Globs(Arc<Lists>);
+
+#[derive(Debug, Default)]
+struct Lists {
+    include: Vec<Pattern>,
+    exclude: Vec<Pattern>,
 }
 
 impl Globs {
+    /// The patterns of these settings. None is left out: a list that cannot be gone by is a fault.
     pub(super) fn of(settings: &Map<String, Value>) -> Result<Self, Fault> {
-        let list = |name: &str| match settings.get(name) {
-            None | Some(Value::Null) => Ok(Vec::new()),
-            Some(Value::Array(items)) => {
-                Ok(items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect())
+        let list = |name: &str| {
+            let items = match settings.get(name) {
+                None | Some(Value::Null) => return Ok(Vec::new()),
+                Some(Value::Array(items)) => items.iter().map(Value::as_str),
+                Some(_) => return Err(Fault::settings(format!("{name} is not a list"))),
+            };
+            let patterns = items.collect::<Option<Vec<&str>>>();
+            let patterns = patterns.ok_or_else(|| {
+                Fault::settings(format!("{name} holds something that is no text"))
+            })?;
+            if patterns.iter().map(|pattern| pattern.len()).sum::<usize>() > GLOBS_BYTES {
+                return Err(Fault::settings(format!(
+                    "{name} is longer than {GLOBS_BYTES} bytes; name fewer patterns"
+                )));
             }
-            Some(_) => Err(Fault::settings(format!("{name} is not a list"))),
+            Ok(patterns.into_iter().map(Pattern::new).collect())
         };
-        Ok(Self { include: list("include_globs")?, exclude: list("exclude_globs")? })
+        let (include, exclude) = (list("include_globs")?, list("exclude_globs")?);
+        Ok(Self(Arc::new(Lists { include, exclude })))
     }
 
     /// Whether an object is taken: it is excluded by no pattern, and included by one if there are
-    /// any.
+    /// any. It takes as long as the name and the patterns are, whatever they say.
     pub(super) fn take(&self, name: &str) -> bool {
-        let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, name));
-        !any(&self.exclude) && (self.include.is_empty() || any(&self.include))
-    }
-}
-
-fn matches(pattern: &str, name: &str) -> bool {
-    let name = if pattern.contains('/') {
-        name
-    } else {
-        name.rsplit_once('/').map_or(name, |(_, last)| last)
-    };
-    let (pattern, name): (Vec<char>, Vec<char>) =
-        (pattern.chars().collect(), name.chars().collect());
-    fits(&pattern, &name, &mut STEPS_MAX.clone())
-}
-
-fn fits(mut pattern: &[char], mut name: &[char], steps: &mut usize) -> bool {
-    loop {
-        *steps = steps.saturating_sub(1);
-        if *steps == 0 {
-            return false;
-        }
-        match pattern {
-            [] => return name.is_empty(),
-            ['*', '*', '/', rest @ ..] if fits(rest, name, steps) => return true,
-            ['*', '*', rest @ ..] => {
-                return (0..=name.len()).any(|from| fits(rest, &name[from..], steps));
-            }
-            ['*', rest @ ..] => {
-                let until = name.iter().position(|c| *c == '/').unwrap_or(name.len());
-                return (0..=until).any(|from| fits(rest, &name[from..], steps));
-            }
-            ['?', rest @ ..] => match name {
-                [c, after @ ..] if *c != '/' => (pattern, name) = (rest, after),
-                _ => return false,
-            },
-            [c, rest @ ..] => match name {
-                [same, after @ ..] if same == c => (pattern, name) = (rest, after),
-                _ => return false,
-            },
-        }
+        let Lists { include, exclude } = &*self.0;
+        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
+        !any(exclude) && (include.is_empty() || any(include))
     }
 }
 
@@ -103,7 +84,7 @@ mod tests {
             ("", "", true),
             ("", "a", false),
         ] {
-            assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
+            assert_eq!(Pattern::new(pattern).matches(name), fits, "{pattern} {name}");
         }
     }
 
@@ -118,8 +99,22 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_takes_for_ever_takes_nothing() {
-        let pattern = "**a".repeat(40) + "b";
-        assert!(!matches(&pattern, &"a".repeat(400)));
+    fn a_pattern_that_would_take_for_ever_is_matched_all_the_same() {
+        let (pattern, name) = ("**a".repeat(40), "a".repeat(400));
+        let globs = |list: &str, pattern: &str| {
+            Globs::of(json!({ list: [pattern] }).as_object().unwrap()).unwrap()
+        };
+        assert!(!globs("include_globs", &(pattern.clone() + "b")).take(&name));
+        // What is excluded is not let in because it takes long to tell.
+        assert!(!globs("exclude_globs", &("**a".repeat(40) + "**b")).take(&(name + "b")));
+    }
+
+    #[test]
+    fn lists_that_cannot_be_gone_by_are_faults() {
+        let of = |list: Value| Globs::of(json!({ "exclude_globs": list }).as_object().unwrap());
+        assert!(of(json!(["*.md", 7])).is_err());
+        assert!(of(json!(["a".repeat(GLOBS_BYTES)])).is_ok());
+        let long = of(json!(["a".repeat(GLOBS_BYTES), "b"])).unwrap_err();
+        assert!(long.to_string().contains("fewer"), "{long}");
     }
 }

@@ -91,8 +91,11 @@ impl Pages {
     }
 
     pub(super) async fn stat(&self, uri: &str) -> Result<Option<Found>, Fault> {
-        let url = self.of_ours(uri)?;
-        if self.takes(url) { self.look(url).await } else { Ok(None) }
+        // The source is what its settings name.
+        match self.of_ours(uri) {
+            Ok(url) if self.takes(url) => self.look(url).await,
+            Ok(_) | Err(_) => Ok(None),
+        }
     }
 
     pub(super) async fn fetch(&self, uri: &str, max_bytes: u64) -> Result<Bytes, Fault> {

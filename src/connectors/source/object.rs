@@ -69,6 +69,11 @@ fn head(answer: Result<Response, Fault>) -> Result<Option<Found>, Fault> {
     }))
 }
 
+/// Tools leave empty objects in place of folders.
+fn is_folder(name: &str, found: &Found) -> bool {
+    name.ends_with('/') && found.size == Some(0)
+}
+
 impl Bucket {
     pub(super) fn open(
         provider: Provider,
@@ -111,9 +116,7 @@ impl Bucket {
         };
         let mut page = Page { next: listing.next, ..Page::default() };
         for Listed { name, found } in listing.objects {
-            // Tools leave empty objects in place of folders.
-            let is_folder = name.ends_with('/') && found.size == Some(0);
-            if is_folder || !name.starts_with(prefix) || !self.globs.take(&name) {
+            if is_folder(&name, &found) || !name.starts_with(prefix) || !self.globs.take(&name) {
                 continue;
             }
             match self.obstacle(&name) {
@@ -135,6 +138,7 @@ impl Bucket {
             Service::Gcs(gcs) => gcs.stat(name).await?,
             Service::Azure(azure) => azure.stat(name).await?,
         };
+        let found = found.filter(|found| !is_folder(name, found));
         Ok(found.map(|found| self.named(name.to_owned(), found)))
     }
 

@@ -109,7 +109,7 @@ pub(super) fn refused(status: StatusCode, headers: &HeaderMap) -> Fault {
         }
         429 | 503 => (FaultClass::RateLimited, "too much was asked of it"),
         408 => (FaultClass::Timeout, "it waited too long for the request"),
-        409 | 412 => (FaultClass::Network, "the object changed while it was read"),
+        409 | 412 => (FaultClass::Changed, "the object changed while it was read"),
         500.. => (FaultClass::Network, "the service failed"),
         300..=399 => (FaultClass::Settings, "it is elsewhere; check the endpoint and the region"),
         _ => (FaultClass::Settings, "check the settings of the connector"),
@@ -241,7 +241,7 @@ mod tests {
             (403, FaultClass::AccessDenied),
             (404, FaultClass::NotFound),
             (408, FaultClass::Timeout),
-            (412, FaultClass::Network),
+            (412, FaultClass::Changed),
             (429, FaultClass::RateLimited),
             (500, FaultClass::Network),
             (503, FaultClass::RateLimited),

@@ -1,7 +1,7 @@
 //! Sources that are asked over HTTP, against servers on this machine.
 
 mod azure;
-mod drive;
+pub(in crate::connectors) mod drive;
 mod gcs;
 mod s3;
 mod web;

@@ -9,24 +9,19 @@ use activekg_storage::time::UnixMicros;
 use activekg_storage::{Readable, Scan};
 use serde_json::Value;
 
+use super::places;
 use crate::graph::delete::{DELETED_AT, GRACE_UNTIL};
 use crate::graph::node::{self, Object};
 use crate::graph::{Error, Graph, row};
 use crate::timestamp::{self, iso};
 
-/// How far a change of the retention is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retained {
-    /// Nodes of this step that have another end of grace now.
-    pub changed: u64,
-    /// Where the next step goes on; nothing when all are done.
-    pub next: Option<NodeId>,
-}
-
-/// When a deleted node's grace ends if it lasts this long; [`NEVER`] if that cannot be told.
+/// When a deleted node's grace ends if it lasts this long, as [`Graph::apply_retention`] would have
+/// it: one that does not say when it was deleted keeps the end that it has. [`NEVER`] if that cannot
+/// be told, and for nodes that are not deleted.
 pub(super) fn until(record: &NodeRecord, retention: Duration) -> UnixMicros {
+    let Some(until) = places::until(record) else { return NEVER };
     let props = node::object(&record.props).unwrap_or_default();
-    new_until(&props, retention).unwrap_or(NEVER)
+    new_until(&props, retention).unwrap_or(until)
 }
 
 fn new_until(props: &Object, retention: Duration) -> Option<UnixMicros> {
@@ -35,37 +30,39 @@ fn new_until(props: &Object, retention: Duration) -> Option<UnixMicros> {
 }
 
 impl Graph {
-    /// Counts the grace of the next `limit` deleted nodes of a tenant from their deletion, as if
-    /// the retention had been this then. Nodes that do not say when they were deleted stay as they
-    /// are.
+    /// The deleted nodes of a tenant.
     ///
     /// # Errors
     ///
-    /// The store's own; the step is not done then.
+    /// The store's own.
+    pub async fn deleted_nodes(&self, tenant: &TenantId) -> Result<Vec<NodeId>, Error> {
+        let of = tenant.clone();
+        self.reading(move |tx| {
+            let rows = tx.scan(&DELETIONS, Scan::prefix(&(of,)))?;
+            let ids = rows.map(|row| row.map(|((_, _, id), ())| id));
+            Ok(ids.collect::<Result<Vec<_>, _>>()?)
+        })
+        .await
+    }
+
+    /// Counts the grace of these deleted nodes of a tenant from their deletion, as if the retention
+    /// had been this then; how many have another end of grace now. Nodes that do not say when they
+    /// were deleted stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// The store's own; then all stay as they are.
     pub async fn apply_retention(
         &self,
         tenant: &TenantId,
         retention: Duration,
-        after: Option<NodeId>,
-        limit: usize,
-    ) -> Result<Retained, Error> {
-        let (owner, of) = (tenant.clone(), tenant.clone());
-        let ids = self.reading(move |tx| {
-            // By id, since their places in the order of purges are what changes.
-            let rows = tx.scan(&DELETIONS, Scan::prefix(&(of,)))?;
-            let ids = rows.map(|row| row.map(|((_, _, id), ())| id));
-            let mut ids = ids.collect::<Result<Vec<_>, _>>()?;
-            ids.retain(|id| after.is_none_or(|after| *id > after));
-            ids.sort_unstable();
-            ids.truncate(limit);
-            Ok(ids)
-        });
-        let ids = ids.await?;
-        let next = (ids.len() == limit).then(|| ids.last().copied()).flatten();
+        ids: &[NodeId],
+    ) -> Result<u64, Error> {
+        let (owner, ids) = (tenant.clone(), ids.to_vec());
         let changed = self.store.make_room(move |tx| -> Result<u64, Error> {
             let mut changed = 0;
-            for id in ids {
-                let key = (owner.clone(), id);
+            for id in &ids {
+                let key = (owner.clone(), *id);
                 let Some(before) = tx.get(&NODES, &key)?.filter(|node| node.deleted) else {
                     continue;
                 };
@@ -82,6 +79,6 @@ impl Graph {
             }
             Ok(changed)
         });
-        Ok(Retained { changed: changed.await?.value, next })
+        Ok(changed.await?.value)
     }
 }

@@ -192,12 +192,28 @@ async fn another_retention_moves_what_is_deleted_already() {
     };
     assert_eq!((count(None).await, count(Some(long)).await, count(Some(short)).await), (0, 0, 1));
     let apply = async |retention| {
-        bench.graph.apply_retention(&tenant("acme"), retention, None, 10).await.unwrap().changed
+        let ids = bench.graph.deleted_nodes(&tenant("acme")).await.unwrap();
+        bench.graph.apply_retention(&tenant("acme"), retention, &ids).await.unwrap()
     };
     assert_eq!((apply(long).await, apply(long).await), (1, 0));
     assert_eq!(purge_all(&bench, "acme", 10).await.parents, 0);
     assert_eq!(apply(short).await, 1);
     assert_eq!(purge_all(&bench, "acme", 10).await.parents, 1);
+}
+
+#[tokio::test]
+async fn what_does_not_say_when_it_was_deleted_is_counted_by_the_grace_it_has() {
+    let bench = bench(settings());
+    let props = json!({ "deleted_at": "once", "deletion_grace_until": PAST });
+    create(&bench, new("acme", &["Document", DELETED_CLASS], props)).await;
+    let (now, long) = (bench.graph.clock.now(), Some(Duration::from_secs(2 * 86_400)));
+    let count = bench.graph.purge_count(&tenant("acme"), now, long).await.unwrap();
+    let ids = bench.graph.deleted_nodes(&tenant("acme")).await.unwrap();
+    let of = tenant("acme");
+    bench.graph.apply_retention(&of, Duration::from_secs(2 * 86_400), &ids).await.unwrap();
+    let purged = purge_all(&bench, "acme", 10).await;
+    assert_eq!((count.parents, count.chunks), (purged.parents, purged.chunks));
+    assert_eq!(count.parents, 1);
 }
 
 #[tokio::test]

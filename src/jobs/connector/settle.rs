@@ -1,10 +1,11 @@
 //! What becomes of items once they were worked on.
 
-use activekg_storage::queue::{self, DeadReason, Leased};
+use activekg_storage::queue::{self, DeadReason, Leased, Share};
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{StorageError, WriteTx};
 use tracing::{error, info, warn};
 
+use super::hand::Ended;
 use super::{ConnectorWorker, Item, Outcome};
 use crate::connectors::change::NotAChange;
 use crate::connectors::queue as changes;
@@ -30,29 +31,29 @@ enum Settled {
 }
 
 impl ConnectorWorker {
-    /// Settles everything that was leased, in one transaction, and counts it then.
-    pub(super) async fn settle(
+    /// Settles what ended, and takes up to `room` others, in one transaction; counts it then.
+    pub(super) async fn exchange(
         &self,
-        batches: Vec<(Provider, Vec<Item>)>,
-    ) -> Result<(), StorageError> {
-        let now = self.clock.now();
-        let told: Vec<(Provider, Leased, Verdict)> = batches
+        ended: Vec<Ended>,
+        room: usize,
+    ) -> Result<Vec<(Provider, Leased)>, StorageError> {
+        let (now, turn) = (self.clock.now(), rand::random::<u32>() as usize);
+        let told: Vec<(Provider, Leased, Verdict)> = ended
             .iter()
-            .flat_map(|(provider, items)| {
-                items.iter().map(|item| (*provider, item.leased.clone(), verdict(&item.outcome)))
+            .map(|Ended { provider, item }| {
+                (*provider, item.leased.clone(), verdict(&item.outcome))
             })
             .collect();
+        let tenant_max = tenant_max(self.settings.concurrency * self.settings.batch);
         // Whatever happens to the disk, what is done must not be done again and again.
-        let settled = self.store.make_room(move |tx| -> Result<Vec<Settled>, StorageError> {
+        let exchanged = self.store.make_room(move |tx| -> Result<_, StorageError> {
             let tell_one =
                 |(provider, leased, verdict): &(_, _, _)| tell(tx, *provider, leased, verdict, now);
-            told.iter().map(tell_one).collect()
+            let settled = told.iter().map(tell_one).collect::<Result<Vec<Settled>, _>>()?;
+            Ok((settled, lease(tx, now, (room, turn), tenant_max)?))
         });
-        let settled = settled.await?.value;
-        let items = batches
-            .into_iter()
-            .flat_map(|(provider, items)| items.into_iter().map(move |item| (provider, item)));
-        for ((provider, item), settled) in items.zip(settled) {
+        let (settled, leased) = exchanged.await?.value;
+        for (Ended { provider, item }, settled) in ended.into_iter().zip(settled) {
             self.count(provider, &item);
             if let Settled::Dead(reason) = settled {
                 let (tenant, uri) = (&item.leased.tenant, item.leased.key.as_deref());
@@ -63,7 +64,7 @@ impl ConnectorWorker {
                 );
             }
         }
-        Ok(())
+        Ok(leased)
     }
 
     fn count(&self, provider: Provider, item: &Item) {
@@ -116,6 +117,34 @@ impl ConnectorWorker {
             Outcome::PutOff(_) | Outcome::GivenBack => {}
         }
     }
+}
+
+/// Most of all places that one tenant has: some are left for those who come next, however slow its
+/// sources are.
+fn tenant_max(places: usize) -> u64 {
+    (places - places / 4).max(1) as u64
+}
+
+/// Leases up to `room` items of all providers, of which each is the first in its turn.
+fn lease(
+    tx: &mut WriteTx<'_>,
+    now: UnixMicros,
+    (room, turn): (usize, usize),
+    tenant_max: u64,
+) -> Result<Vec<(Provider, Leased)>, StorageError> {
+    let queues = Provider::ALL.map(changes::def);
+    let share = Share { queues: &queues, tenant_max };
+    let mut leased = Vec::new();
+    for n in 0..Provider::ALL.len() {
+        let provider = Provider::ALL[(turn + n) % Provider::ALL.len()];
+        let left = room - leased.len();
+        if left == 0 {
+            break;
+        }
+        let items = queue::lease_shared(tx, changes::def(provider), now, left, share)?;
+        leased.extend(items.into_iter().map(|item| (provider, item)));
+    }
+    Ok(leased)
 }
 
 fn verdict(outcome: &Outcome) -> Verdict {

@@ -2,7 +2,7 @@
 
 use super::books::{self, Books};
 use super::record::{ItemRecord, KeyRecord, LIVE, QueueName, Successor, Waits};
-use super::{Caps, Enqueued, NewJob, QueueDef, Refused, State};
+use super::{CameAt, Caps, Enqueued, NewJob, QueueDef, Refused, State};
 use crate::error::StorageError;
 use crate::ids::TenantId;
 use crate::read::Readable;
@@ -206,8 +206,9 @@ pub fn remove_by_key(
     })
 }
 
-/// Removes the item with `key` that waits, if it was enqueued before this instant; false if there is
-/// none. One that a worker has stays.
+/// Removes the item with `key` that waits, if it was enqueued before this instant, and so was its
+/// payload as far as `came_at` can tell: a newer one may have taken the place of the first. False if
+/// there is none. One that a worker has stays.
 ///
 /// # Errors
 ///
@@ -217,7 +218,7 @@ pub fn remove_waiting(
     def: &QueueDef,
     tenant: &TenantId,
     key: &str,
-    enqueued_before: UnixMicros,
+    (enqueued_before, came_at): (UnixMicros, CameAt),
 ) -> Result<bool, StorageError> {
     if books::tenant_record(tx, def, tenant)?.is_none() {
         return Ok(false);
@@ -230,7 +231,7 @@ pub fn remove_waiting(
         let Some((state, item)) = books.find(tenant, order)? else {
             return Err(StorageError::corrupt(LIVE.name(), "a key leads to no item"));
         };
-        if state == State::Leased || item.enqueued_at >= enqueued_before {
+        if state == State::Leased || item.renewed_at(came_at) >= enqueued_before {
             return Ok(false);
         }
         books.take_out(tenant, order, &item)?;

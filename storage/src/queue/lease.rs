@@ -45,6 +45,31 @@ pub fn lease(
     now: UnixMicros,
     n: usize,
 ) -> Result<Vec<Leased>, StorageError> {
+    lease_shared(tx, def, now, n, Share { queues: &[], tenant_max: u64::MAX })
+}
+
+/// How much of several queues together a tenant may have leased, so that whoever is slow leaves
+/// room for the others.
+#[derive(Debug, Clone, Copy)]
+pub struct Share<'a> {
+    /// The queues that are counted.
+    pub queues: &'a [&'a QueueDef],
+    /// Most items of a tenant that are leased at the same time.
+    pub tenant_max: u64,
+}
+
+/// [`lease`], but of no tenant more than its share.
+///
+/// # Errors
+///
+/// As for every read, or a fault of the disk.
+pub fn lease_shared(
+    tx: &mut WriteTx<'_>,
+    def: &QueueDef,
+    now: UnixMicros,
+    n: usize,
+    share: Share<'_>,
+) -> Result<Vec<Leased>, StorageError> {
     books::with(tx, def, |books| {
         take_back_lapsed(books, now)?;
         promote_due(books, now)?;
@@ -56,7 +81,7 @@ pub fn lease(
         let picked = match first {
             Some(_) if books.state.depths.leased > 0 => return Ok(Vec::new()),
             Some(((_, order), Owner { tenant })) => vec![pick_alone(books, tenant, order)?],
-            None => pick(books, n)?,
+            None => pick(books, n, share)?,
         };
         grant(books, picked, now)
     })
@@ -75,14 +100,23 @@ fn pick_alone(
 }
 
 /// The next `n` items, or all there are: one of each tenant in turn, beginning after the tenant
-/// served last, and of each its first.
-fn pick(books: &mut Books<'_, '_>, n: usize) -> Result<Vec<Picked>, StorageError> {
-    let mut left = n.min(usize::try_from(books.state.depths.ready).unwrap_or(usize::MAX));
+/// served last, and of each its first, as far as its share goes.
+fn pick(
+    books: &mut Books<'_, '_>,
+    n: usize,
+    share: Share<'_>,
+) -> Result<Vec<Picked>, StorageError> {
+    let n = n.min(usize::try_from(books.state.depths.ready).unwrap_or(usize::MAX));
     let mut shares = Vec::new();
-    for tenant in ring(books, left)? {
-        let ready = books.tenant(&tenant)?.depths.ready;
-        shares.push((tenant, usize::try_from(ready).unwrap_or(usize::MAX), 0));
+    let mut left = 0_usize;
+    for (tenant, room) in ring(books, n, share)? {
+        let ready = books.tenant(&tenant)?.depths.ready.min(room);
+        let ready = usize::try_from(ready).unwrap_or(usize::MAX);
+        left = left.saturating_add(ready);
+        shares.push((tenant, ready, 0));
     }
+    // Without shares all that were counted are there.
+    left = if share.queues.is_empty() { n } else { left.min(n) };
     while left > 0 {
         let before = left;
         for (_, ready, share) in &mut shares {
@@ -114,17 +148,43 @@ fn pick(books: &mut Books<'_, '_>, n: usize) -> Result<Vec<Picked>, StorageError
     Ok(picked)
 }
 
-/// Up to `n` tenants with something ready, in the order of their turns.
-fn ring(books: &Books<'_, '_>, n: usize) -> Result<Vec<TenantId>, StorageError> {
+/// Up to `n` tenants with something ready and with room in their share, and that room, in the order
+/// of their turns.
+fn ring(
+    books: &Books<'_, '_>,
+    n: usize,
+    share: Share<'_>,
+) -> Result<Vec<(TenantId, u64)>, StorageError> {
     let queue = books.queue();
     let all = Scan::prefix(&(queue.clone(),));
+    let with_room = |row: Result<(_, ()), StorageError>| {
+        let tenant: TenantId = match row {
+            Ok(((_, tenant), ())) => tenant,
+            Err(error) => return Some(Err(error)),
+        };
+        match room(books, &tenant, share) {
+            Ok(0) => None,
+            Ok(room) => Some(Ok((tenant, room))),
+            Err(error) => Some(Err(error)),
+        }
+    };
     let Some(served) = &books.state.turn else {
-        return books.tx.scan(&TURNS, all)?.take(n).map(|row| Ok(row?.0.1)).collect();
+        return books.tx.scan(&TURNS, all)?.filter_map(with_room).take(n).collect();
     };
     let served = (queue, served.clone());
     let after = books.tx.scan(&TURNS, all.clone().after(&served))?;
     let around = books.tx.scan(&TURNS, all.through(&served))?;
-    after.chain(around).take(n).map(|row| Ok(row?.0.1)).collect()
+    after.chain(around).filter_map(with_room).take(n).collect()
+}
+
+/// Items of a tenant that may be leased besides those that are.
+fn room(books: &Books<'_, '_>, tenant: &TenantId, share: Share<'_>) -> Result<u64, StorageError> {
+    let mut room = share.tenant_max;
+    for def in share.queues {
+        let record = books::tenant_record(books.tx, def, tenant)?;
+        room = room.saturating_sub(record.map_or(0, |record| record.depths.leased));
+    }
+    Ok(room)
 }
 
 /// The first `n` ready items of a tenant, taken off the list or passed by its head.
@@ -253,7 +313,14 @@ fn promote_due(books: &mut Books<'_, '_>, now: UnixMicros) -> Result<(), Storage
         let item = books.tx.take(&LATER, &books.row(&tenant, order))?;
         let mut item = item.ok_or_else(|| lost(order))?;
         item.waits = Waits::Nothing;
-        books.put_in(&tenant, order, &item)?;
+        if item.crashes == 0 {
+            books.put_in(&tenant, order, &item)?;
+        } else {
+            // It may have been put off before anybody saw whether it ends the process.
+            let at = books.row(&tenant, order);
+            books.tx.put(&ITEMS, &at, &item)?;
+            books.suspect(&tenant, order)?;
+        }
         books.count(&tenant, Some(State::Delayed), Some(State::Ready), 1)?;
     }
     Ok(())

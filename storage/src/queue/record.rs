@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeadReason, Depths, QueueDef, Rank, State};
+use super::{CameAt, DeadReason, Depths, QueueDef, Rank, State};
 use crate::codec::{Record, bytes};
 use crate::ids::{JobId, TenantId};
 use crate::keys::{InvalidKey, Key};
@@ -169,6 +169,12 @@ impl ItemRecord {
         self.crashes = 0;
         self.first_failed_at = None;
         self.error = None;
+    }
+
+    /// When what is to be done now was enqueued: the item, or the payload that took over its place.
+    pub(super) fn renewed_at(&self, came_at: CameAt) -> UnixMicros {
+        let came = came_at(&self.payload);
+        came.map_or(self.enqueued_at, |came| came.max(self.enqueued_at))
     }
 
     /// Counts an attempt that came to nothing.

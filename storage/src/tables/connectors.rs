@@ -109,7 +109,28 @@ pub fn put_config(
     tx.put(&CONFIGS, &key, record)
 }
 
-/// Removes a connector with its cursors and what polling knows; false if there was none.
+/// Removes up to `limit` of the objects that polling knows of a connector; whether there may be more.
+///
+/// # Errors
+///
+/// As for every write.
+pub fn forget_polled(
+    tx: &mut WriteTx<'_>,
+    tenant: &TenantId,
+    provider: &str,
+    limit: usize,
+) -> Result<bool, StorageError> {
+    let polled = tx.scan(&POLLED, Scan::prefix(&(tenant.clone(), provider.to_owned())))?;
+    let polled = polled.take(limit).map(|row| row.map(|(key, _)| key));
+    let polled = polled.collect::<Result<Vec<_>, StorageError>>()?;
+    for key in &polled {
+        tx.remove(&POLLED, key)?;
+    }
+    Ok(polled.len() == limit)
+}
+
+/// Removes a connector with its cursors and what polling knows; false if there was none. What
+/// polling knows may be much: see [`forget_polled`].
 ///
 /// # Errors
 ///
@@ -126,10 +147,7 @@ pub fn remove_config(
     for cursor in cursors.collect::<Result<Vec<_>, StorageError>>()? {
         tx.remove(&CURSORS, &cursor)?;
     }
-    let polled = tx.scan(&POLLED, Scan::prefix(&key))?.map(|row| row.map(|(key, _)| key));
-    for polled in polled.collect::<Result<Vec<_>, StorageError>>()? {
-        tx.remove(&POLLED, &polled)?;
-    }
+    forget_polled(tx, tenant, provider, usize::MAX)?;
     tx.remove(&CONFIGS, &key)
 }
 
@@ -221,5 +239,28 @@ mod tests {
         let cursors = snapshot.scan(&CURSORS, Scan::all()).unwrap();
         let cursors: Vec<_> = cursors.map(|row| row.unwrap().0.1).collect();
         assert_eq!(cursors, ["gcs"]);
+    }
+
+    #[test]
+    fn what_polling_knows_is_forgotten_in_steps() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let [acme, harbor] = ["acme", "harbor"].map(|name| TenantId::new(name).unwrap());
+        write(&store, move |tx| {
+            let polled = PolledRecord { version: "1".to_owned(), polled_at: UnixMicros(1) };
+            for (owner, provider, n) in [(&acme, "s3", 5), (&acme, "gcs", 1), (&harbor, "s3", 1)] {
+                for n in 0..n {
+                    let key = (owner.clone(), provider.to_owned(), format!("s3://docs/{n}"));
+                    tx.put(&POLLED, &key, &polled)?;
+                }
+            }
+            let mut steps = Vec::new();
+            for _ in 0..3 {
+                steps.push(forget_polled(tx, &acme, "s3", 2)?);
+            }
+            assert_eq!(steps, [true, true, false]);
+            assert_eq!(tx.scan(&POLLED, Scan::all())?.count(), 2);
+            Ok(())
+        });
     }
 }

@@ -189,7 +189,7 @@ fn abort(tx: &mut WriteTx<'_>, jobs: Vec<NewJob>, now: UnixMicros) -> Result<(),
     }
     queue::pause(tx, &DEF)?;
     queue::clear_dead(tx, &DEF, &DeadFilter::default(), 0, 9)?;
-    queue::purge(tx, &DEF, &tenant(0), Purge::default(), 9)?;
+    queue::purge(tx, &DEF, &tenant(0), (Purge::default(), |_| None), 9)?;
     Err(StorageError::Closed)
 }
 
@@ -276,7 +276,8 @@ fn manage(real: &mut Real, model: &mut Model, op: Op) -> Result<(), TestCaseErro
         Op::Purge { tenant: owner, age, keep, limit } => {
             let enqueued_before = age.map(|age| UnixMicros(model.now - i64::from(age)));
             let purge = Purge { enqueued_before, keep_newest: keep };
-            let done = real.write(move |tx| queue::purge(tx, &DEF, &tenant(owner), purge, limit));
+            let done = real
+                .write(move |tx| queue::purge(tx, &DEF, &tenant(owner), (purge, |_| None), limit));
             prop_assert_eq!(done, model.purge(owner, purge, limit));
         }
         Op::Replay { chosen, limit } => {

@@ -232,7 +232,7 @@ impl Model {
         }
         for job in self.jobs.values_mut() {
             if matches!(job.state, State::Delayed(run_at) if run_at <= now) {
-                job.state = State::Ready;
+                (job.state, job.suspect) = (State::Ready, job.crashes > 0);
             }
         }
         let too_old = now - DEF.dead_age.as_micros() as i64;

@@ -1,24 +1,26 @@
 //! Drive, against a server that speaks the calls that are made of it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 
-const FOLDER: &str = "application/vnd.google-apps.folder";
+pub(in crate::connectors) const FOLDER: &str = "application/vnd.google-apps.folder";
 const DOC: &str = "application/vnd.google-apps.document";
 
 /// A Drive: files by id, the changes there were, and the keys of the account that are good.
 #[derive(Default)]
-struct Fake {
+pub(in crate::connectors) struct Fake {
     files: Mutex<BTreeMap<String, Value>>,
     changes: Mutex<Vec<Value>>,
     bad_keys: Mutex<Vec<String>>,
     tokens: AtomicUsize,
+    /// Folders cannot be listed.
+    pub(in crate::connectors) is_unlisted: AtomicBool,
 }
 
 impl Fake {
-    fn put(&self, id: &str, kind: &str, parent: &str) {
+    pub(in crate::connectors) fn put(&self, id: &str, kind: &str, parent: &str) {
         let file = json!({"id": id, "name": format!("{id}.txt"), "mimeType": kind, "version": "1",
             "modifiedTime": "2026-10-21T07:28:00.000Z", "md5Checksum": format!("md5-{id}"),
             "size": "4", "parents": [parent], "trashed": false});
@@ -39,6 +41,7 @@ impl Fake {
         let files = self.files.lock().unwrap();
         let json = |value: Value| reply(200, &[], value.to_string());
         match path.split('/').collect::<Vec<_>>().as_slice() {
+            ["files"] if self.is_unlisted.load(Ordering::SeqCst) => reply(500, &[], "{}"),
             ["files"] => {
                 assert_eq!(asked.query("supportsAllDrives"), "true");
                 let query = asked.query("q");
@@ -101,7 +104,7 @@ impl Fake {
     }
 }
 
-async fn fake() -> (Arc<Fake>, SocketAddr) {
+pub(in crate::connectors) async fn fake() -> (Arc<Fake>, SocketAddr) {
     let fake = Arc::new(Fake::default());
     let served = fake.clone();
     let addr = serve(move |asked| served.answer(asked)).await;
@@ -112,13 +115,22 @@ fn parts(addr: SocketAddr) -> Parts {
     Parts { drive_api: format!("http://{addr}/").parse().ok(), ..Parts::of_test() }
 }
 
-fn source(addr: SocketAddr, change: Value) -> Source {
+pub(in crate::connectors) fn source_parts(addr: SocketAddr) -> SourceParts {
+    SourceParts(Arc::new(parts(addr)))
+}
+
+/// The settings of a connector to a Drive, and those of `change`.
+pub(in crate::connectors) fn settings(addr: SocketAddr, change: &Value) -> Value {
     let mut settings = json!({"credentials": service_account(addr, "k1"), "page_size": 2,
         "subject_email": "boss@example.com"});
     for (name, value) in change.as_object().unwrap() {
         settings[name] = value.clone();
     }
-    open(Provider::Drive, settings, parts(addr))
+    settings
+}
+
+fn source(addr: SocketAddr, change: Value) -> Source {
+    open(Provider::Drive, settings(addr, &change), parts(addr))
 }
 
 fn uris(found: &[Found]) -> Vec<&str> {
@@ -201,11 +213,33 @@ async fn a_feed_tells_what_happens_after_its_cursor() {
     );
     fake.put("top", FOLDER, "drive");
     assert!(source.feed("", &second.cursor).await.unwrap().moved);
+    let bin = json!({"fileId": "in", "file": {"id": "in", "name": "in", "mimeType": FOLDER,
+        "parents": ["top"], "trashed": true}});
+    let before = fake.changes.lock().unwrap().len().to_string();
+    fake.changes.lock().unwrap().push(bin);
+    let news = source.feed("", &json!({"page_token": before}).to_string()).await.unwrap();
+    assert!(news.moved, "what is in it is gone with it");
     assert!(source.feed("", "?").await.is_err());
     let shared = json!({"shared_drives": ["d1", "d2"]});
     assert_eq!(super::drive::source(addr, shared).feeds(), ["", "d1", "d2"]);
     let without = json!({"use_changes_feed": false});
     assert!(super::drive::source(addr, without).feeds().is_empty());
+}
+
+#[tokio::test]
+async fn the_root_has_two_names() {
+    let (fake, addr) = fake().await;
+    fake.put("0AroOt", FOLDER, "");
+    let root = fake.files.lock().unwrap()["0AroOt"].clone();
+    fake.files.lock().unwrap().insert("root".to_owned(), root);
+    fake.put("in", FOLDER, "0AroOt");
+    fake.put("a", "text/plain", "in");
+    fake.put("b", "text/plain", "elsewhere");
+    let named = source(addr, json!({"root_folders": ["root"]}));
+    assert!(named.stat("drive://a").await.unwrap().is_some());
+    assert!(named.stat("drive://b").await.unwrap().is_none());
+    let without = source(addr, json!({"exclude_folders": ["root"]}));
+    assert!(without.stat("drive://a").await.unwrap().is_none());
 }
 
 #[tokio::test]

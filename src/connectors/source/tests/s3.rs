@@ -107,8 +107,9 @@ async fn every_object_is_listed_once_and_read_as_it_is_called() {
 
 #[tokio::test]
 async fn a_name_that_no_request_can_hold_is_told_and_never_another_object() {
-    let source =
-        source(serve(bucket(&[("a/../b", "1"), ("./x", "2"), ("b", "3"), ("x", "4")])).await);
+    let source = source(
+        serve(bucket(&[("a/../b", "1"), ("./x", "2"), ("b", "3"), ("d/", ""), ("x", "4")])).await,
+    );
     let (found, unusable) = all(&source, 10).await;
     assert_eq!(
         found.iter().map(|found| found.uri.as_str()).collect::<Vec<_>>(),
@@ -120,6 +121,7 @@ async fn a_name_that_no_request_can_hold_is_told_and_never_another_object() {
     );
     let fault = source.stat("s3://docs/a/../b").await.unwrap_err();
     assert_eq!(fault.class, FaultClass::Unsupported);
+    assert_eq!(source.stat("s3://docs/d/").await, Ok(None), "it stands for a folder");
 }
 
 #[tokio::test]

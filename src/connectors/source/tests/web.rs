@@ -47,7 +47,9 @@ async fn pages_are_told_from_their_next_version_by_what_there_is() {
     let plain = found.iter().find(|found| found.uri == urls[2]).unwrap();
     assert_eq!(source.fetch(plain, 5).await.unwrap(), "plain");
     let other = format!("http://{addr}/other");
-    assert_eq!(source.stat(&other).await.unwrap_err().class, FaultClass::Unsupported);
+    assert_eq!(source.stat(&other).await, Ok(None), "what is not listed any more is gone");
+    let found = Found { uri: other, ..Found::default() };
+    assert_eq!(source.fetch(&found, 5).await.unwrap_err().class, FaultClass::Unsupported);
 }
 
 #[tokio::test]

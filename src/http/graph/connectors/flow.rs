@@ -157,7 +157,7 @@ fn names(tenant: &TenantId, provider: String) -> (String, String, String) {
 fn failed(error: FeedError) -> ApiError {
     let text = error.to_string();
     match error {
-        FeedError::NoPlace(NoPlace::NotRegistered(_)) | FeedError::Prefix => {
+        FeedError::NoPlace(NoPlace::NotRegistered(_)) | FeedError::Prefix | FeedError::Cursor => {
             ApiError::bad_request(text)
         }
         FeedError::NoPlace(NoPlace::Connector(inside)) => super::failed(inside, super::NOT_READ),

@@ -322,6 +322,10 @@ fn a_backfill_stops_at_its_limit_and_goes_on_where_it_stopped() {
     assert_eq!((&first["queued_count"], &first["total_found"]), (&json!(5), &json!(5)));
     let cursor = first["next_cursor"].as_str().expect("there is more");
     let rest = site.ingest(&json!({ "cursor": cursor, "dry_run": false, "skip_existing": false }));
+    let bad = site.server.post(&at("local/ingest"), &json!({ "cursor": "../x" }));
+    assert_eq!(bad.expect_detail(400), "cursor is not one of this connector");
+    let long = site.server.post(&at("local/ingest"), &json!({ "cursor": "a/".repeat(9000) }));
+    assert_ne!(long.status, 422, "cursors may be long: {}", long.text());
     assert_eq!((&rest["queued_count"], &rest["next_cursor"]), (&json!(2), &Value::Null));
     site.settled("default");
 
@@ -348,6 +352,28 @@ fn a_backfill_stops_at_its_limit_and_goes_on_where_it_stopped() {
     assert_eq!((&cursor["provider"], &cursor["tenant_id"]), (&json!("local"), &json!("default")));
     let health = site.server.get("/health").expect(200);
     assert_eq!(health["components"]["workers"]["connector"]["running"], 4);
+}
+
+#[test]
+fn a_backfill_that_passes_much_by_ends_in_the_middle_of_a_page() {
+    let site = Site::registered("default");
+    for n in 0..9 {
+        site.write(&format!("{n}.txt"), &format!("Number {n} of the files."));
+    }
+    site.touch("default", &["0.txt", "1.txt", "2.txt", "5.txt"]);
+    let mut body = json!({ "max_items": 2, "batch_size": 8, "dry_run": true });
+    let mut queued = Vec::new();
+    loop {
+        let answer = site.ingest(&body);
+        let told = |name: &str| answer[name].as_u64().unwrap();
+        queued.push((told("would_queue"), told("total_found")));
+        if answer["next_cursor"].is_null() {
+            break;
+        }
+        body["cursor"] = answer["next_cursor"].clone();
+    }
+    // 3 and 4 after three others; 6 and 7 after one; 8.
+    assert_eq!(queued, [(2, 6), (2, 2), (1, 1)]);
 }
 
 #[test]
@@ -416,4 +442,30 @@ fn a_killed_server_takes_up_what_was_queued() {
     let again = site.ingest(&json!({ "dry_run": true }));
     assert_eq!((&again["would_queue"], &again["skipped_count"]), (&json!(0), &json!(FILES)));
     assert!(Path::new(&site.folder).exists());
+}
+
+#[test]
+fn a_source_that_hangs_keeps_no_other_waiting() {
+    // Connections are made, and nothing ever comes back.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let site =
+        Site::new(&[("CONNECTOR_WORKER_CONCURRENCY", "1"), ("CONNECTOR_WORKER_BATCH_SIZE", "4")]);
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let s3 = json!({ "bucket": "docs", "endpoint": endpoint, "access_key_id": "AKIAIOSFODNN7EXAMPLE",
+        "secret_access_key": "x".repeat(40) });
+    register(&site.server, "s3", "slow", &s3);
+    let uris: Vec<String> = (0..8).map(|n| format!("s3://docs/{n}.txt")).collect();
+    let body = json!({ "tenant_id": "slow", "dry_run": false, "uris": uris });
+    site.server.post(&at("s3/ingest"), &body).expect(200);
+    let stats = Request::get("/admin/queues/connector:s3");
+    let leased = |answer: &crate::common::Answer| answer.json()["depths"]["leased"].clone();
+    site.server.until(&stats, |answer| leased(answer) == 3);
+
+    site.register("default");
+    for n in 0..3 {
+        site.write(&format!("{n}.txt"), &format!("Number {n} of the files."));
+    }
+    site.take("default");
+    assert_eq!(leased(&site.server.send(&stats)), 3, "they still hang, and are no more");
+    assert_eq!(site.document("default", "2.txt")["props"]["title"], "2.txt");
 }

@@ -261,6 +261,7 @@ fn certificates_are_fetched_from_sns_once_and_subscriptions_confirmed_there() {
     assert_eq!(confirmation(&topic("harbor"), "sns.example.com"), "subscription_pending");
     assert_eq!(host.asked().len(), 3, "neither is an address to be opened");
     assert_eq!(confirmation(&topic("harbor"), sns), "subscription_confirmed");
+    assert!(server.log().contains("do not open it: https://sns.example.com/"));
     let asked = host.asked();
     assert!(asked[3].starts_with("/?Action=ConfirmSubscription&TopicArn=arn:aws:sns"), "{asked:?}");
 }

@@ -16,8 +16,10 @@ use crate::queues::LIST_MAX;
 
 /// Most items that one call enqueues.
 const ITEMS_MAX: i64 = 10_000;
-/// Longest prefix or cursor, in characters.
+/// Longest prefix, in characters.
 const TEXT_MAX: usize = 4096;
+/// Longest cursor, in characters. Some hold every folder that is still to be gone into.
+const CURSOR_MAX: usize = 4 << 20;
 /// Items of a list that does not say how many it wants.
 const LIST_DEFAULT: usize = 100;
 /// Items of one transaction, unless somebody says otherwise.
@@ -38,7 +40,7 @@ impl Input for IngestRequest {
         let tenant_id = fields.optional("tenant_id", None, tenant);
         let limit = fields.optional("max_items", 1000, |at| within(at, ITEMS_MAX));
         let batch = fields.optional("batch_size", BATCH, |at| within(at, 500));
-        let cursor = fields.nullable("cursor", |at| at.string_of(0, TEXT_MAX));
+        let cursor = fields.nullable("cursor", |at| at.string_of(0, CURSOR_MAX));
         let dry_run = fields.optional("dry_run", true, |at| at.bool());
         let skip_existing = fields.optional("skip_existing", true, |at| at.bool());
         let uris = fields.nullable("uris", |at| at.list_of(1, ITEMS_MAX as usize, uri));

@@ -5,7 +5,9 @@ use reqwest::Url;
 use serde_json::Value;
 use tracing::warn;
 
-use crate::connectors::{Field, IfUnset, Kind, LIST_MAX, Provider, REDACTED, SECRET_MAX, TEXT_MAX};
+use crate::connectors::{
+    Field, GLOBS_BYTES, IfUnset, Kind, LIST_MAX, Provider, REDACTED, SECRET_MAX, TEXT_MAX,
+};
 use crate::http::validate::{At, Checked};
 
 /// The two names of one setting: the one it is kept under, and the other.
@@ -78,6 +80,7 @@ fn value(field: &Field, at: At<'_>) -> Checked<Value> {
         Kind::Bool => at.bool().map(Value::from),
         Kind::Int { min, max } => at.int_in(min, max).map(Value::from),
         Kind::Texts => texts(at),
+        Kind::Globs => globs(at),
         Kind::Topics => at.list_of(0, LIST_MAX, topic).map(Value::from),
         Kind::Map => map(at),
     }
@@ -115,6 +118,14 @@ fn path(at: At<'_>) -> Checked<Value> {
 
 fn texts(at: At<'_>) -> Checked<Value> {
     at.list_of(0, LIST_MAX, |at| at.string_of(1, TEXT_MAX)).map(Value::from)
+}
+
+fn globs(at: At<'_>) -> Checked<Value> {
+    let list = at.list_of(0, LIST_MAX, |at| at.string_of(1, TEXT_MAX))?;
+    if list.iter().map(String::len).sum::<usize>() > GLOBS_BYTES {
+        return at.value_error(&format!("a list of patterns has at most {GLOBS_BYTES} bytes"));
+    }
+    Ok(list.into())
 }
 
 fn topic(at: At<'_>) -> Checked<Value> {
