@@ -19,7 +19,7 @@ use activekg_storage::{Readable as _, Scan, StorageError, Store};
 use tokio::select;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, error, info, warn};
 
 use super::worker::{Next, QueueWorker, work_on};
 use crate::config::ConnectorWorker as Settings;
@@ -30,8 +30,6 @@ use crate::connectors::{
 };
 use crate::observability::metrics::Metrics;
 
-/// How long changes may take to be finished once the process goes down.
-const FINISH_MAX: Duration = Duration::from_secs(5);
 /// How long an item waits while there is no room for its document.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -80,6 +78,8 @@ pub struct ConnectorWorker {
     places: Places,
     processor: Processor,
     settings: Settings,
+    /// How long changes may take to be finished once it is to stop.
+    grace: Duration,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     counts: Arc<WorkerCounts>,
@@ -112,17 +112,18 @@ struct Item {
 }
 
 impl ConnectorWorker {
-    /// A worker on the changes in `store`.
+    /// A worker on the changes in `store`. Told to stop, it takes so long to finish what it holds,
+    /// and gives back the rest.
     #[must_use]
     pub fn new(
         store: Arc<Store>,
         (places, processor): (Places, Processor),
-        settings: Settings,
+        (settings, grace): (Settings, Duration),
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let (counts, stop) = (Arc::default(), CancellationToken::new());
-        Self { store, places, processor, settings, metrics, clock, counts, stop }
+        Self { store, places, processor, settings, grace, metrics, clock, counts, stop }
     }
 
     /// How many of its copies run and work.
@@ -227,11 +228,12 @@ impl ConnectorWorker {
         let mut items: Vec<Item> = Vec::with_capacity(leased.len());
         for (index, leased) in leased.into_iter().enumerate() {
             let (worker, place, payload) = (self.clone(), place.clone(), leased.payload.clone());
-            working.spawn(async move {
+            let one = async move {
                 let begun = Instant::now();
                 let outcome = worker.one(&place, &payload).await;
                 (index, outcome, begun.elapsed())
-            });
+            };
+            working.spawn(one.in_current_span());
             // What nobody reports on was cut off by its panic.
             items.push(Item { leased, outcome: Outcome::Broken, took: Duration::ZERO });
         }
@@ -240,7 +242,7 @@ impl ConnectorWorker {
         renewing.tick().await;
         let mut deadline = std::pin::pin!(async {
             self.stop.cancelled().await;
-            tokio::time::sleep(FINISH_MAX).await;
+            tokio::time::sleep(self.grace).await;
         });
         let mut done = vec![false; items.len()];
         loop {

@@ -665,6 +665,26 @@ pub static ROUTES: &[Route] = &[
             "QueueReplayed",
         )
     },
+    operate(Verb::Get, "/_admin/workers", "Count the workers on changes", "WorkerList"),
+    Route {
+        body: Some("ScaleRequest"),
+        also: &[ErrorKind::NotFound, ErrorKind::Conflict],
+        ..operate(
+            Verb::Post,
+            "/_admin/workers/{queue}/scale",
+            "Change how many workers run, until the server ends",
+            "WorkersScaled",
+        )
+    },
+    Route {
+        also: &[ErrorKind::NotFound, ErrorKind::Conflict],
+        ..operate(
+            Verb::Post,
+            "/_admin/workers/{queue}/restart",
+            "Let workers finish what they hold, then begin anew",
+            "WorkersBegun",
+        )
+    },
     admin(Verb::Get, "/debug/dbinfo", "Name the store"),
     admin(Verb::Get, "/debug/search_sanity", "Count what can be found"),
     Route {

@@ -24,6 +24,13 @@ const BATCH_MAX: i64 = 10_000;
 /// As many as it takes when nobody says otherwise.
 const BATCH: usize = 100;
 
+/// Longest prefix and address that is looked at, in characters.
+const NAME_MAX: usize = 4096;
+/// Most objects that a trial lists.
+const LIST_LIMIT: i64 = 1000;
+/// As many as it lists when nobody says otherwise.
+const LIST_DEFAULT: i64 = 100;
+
 /// A connector to be registered.
 pub struct Registration {
     /// Its provider.
@@ -66,6 +73,29 @@ pub struct TrialRequest {
     pub tenant_id: Option<String>,
     /// Whole settings that are not stored, secrets in the clear; `None` for those that are.
     pub settings: Option<Settings>,
+    /// What of the source is looked at.
+    pub look: Look,
+}
+
+/// What of a source is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// One object, whichever comes first.
+    First,
+    /// The objects below a prefix, 1 to 1000 of them.
+    Below {
+        /// The prefix; below the connector's own.
+        prefix: String,
+        /// Most objects.
+        limit: usize,
+    },
+    /// The object of an address; and its bytes, if its type is to be found out.
+    At {
+        /// The address.
+        uri: String,
+        /// Whether its type is to be found out.
+        detect: bool,
+    },
 }
 
 impl TrialRequest {
@@ -80,7 +110,22 @@ impl TrialRequest {
             let mut fields = At::body(&document.value).fields()?;
             let tenant_id = fields.optional("tenant_id", None, tenant);
             let settings = fields.nullable("config", |at| settings::whole(provider, at));
-            fields.finish().map(|()| Self { tenant_id, settings })
+            let name = |at: At<'_>| at.string_of(0, NAME_MAX);
+            let (below, uri) = (fields.nullable("list", name), fields.nullable("uri", name));
+            let limit = fields.optional("limit", LIST_DEFAULT, |at| at.int_in(1, LIST_LIMIT));
+            let detect = fields.optional("detect", false, |at| at.bool());
+            fields.finish()?;
+            let look = match (below, uri) {
+                (None, None) => Look::First,
+                // Within the bounds it fits.
+                (Some(prefix), None) => Look::Below { prefix, limit: limit as usize },
+                (None, Some(uri)) => Look::At { uri, detect },
+                (Some(_), Some(_)) => {
+                    let why = "either a list or one uri is asked for, not both";
+                    return At::body(&document.value).value_error(why);
+                }
+            };
+            Ok(Self { tenant_id, settings, look })
         };
         parse().map_err(redact::items)
     }
