@@ -741,12 +741,20 @@ pub static ROUTES: &[Route] = &[
         "Forget opened connectors",
         "CacheFlushed",
     ),
-    connector(
-        Verb::Get,
-        "/_admin/connectors/keys",
-        "Show which keys seal the secrets of connectors",
-        "KeyStatus",
-    ),
+    Route {
+        query: &[
+            optional("tenant_id", "string", "Count and list only those of this tenant"),
+            optional("provider", "string", "List only those of this provider"),
+            optional("not_version", "integer", "List only those with another version"),
+            optional("updated_since", "string", "List only those that changed then or later"),
+        ],
+        ..connector(
+            Verb::Get,
+            "/_admin/connectors/keys",
+            "Show which keys seal the secrets of connectors",
+            "KeyStatus",
+        )
+    },
     Route {
         body: Some("RotateRequest"),
         also: &[ErrorKind::Conflict],
