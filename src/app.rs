@@ -15,7 +15,7 @@ use crate::connectors::{Connectors, Feed, Policy, Purger, SourceParts, Webhooks}
 use crate::documents::Intake;
 use crate::embedding::Embedder;
 use crate::graph::Graph;
-use crate::jobs::WorkerCounts;
+use crate::jobs::Crew;
 use crate::models::ModelChanges;
 use crate::observability::metrics::Metrics;
 use crate::queues::Queues;
@@ -54,8 +54,8 @@ pub struct App {
     pub webhooks: Webhooks,
     /// What they bring in when they are told to.
     pub feed: Feed,
-    /// How many workers bring it in.
-    pub connector_workers: Arc<WorkerCounts>,
+    /// The workers that bring it in.
+    pub connector_workers: Crew,
     /// What connectors may lead to.
     pub connector_policy: Arc<Policy>,
     /// Purges of what was deleted.

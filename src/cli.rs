@@ -32,6 +32,7 @@ mod stats;
 mod status;
 mod support;
 mod token;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -101,6 +102,8 @@ enum Command {
     Dlq(dlq::DlqArgs),
     /// List, add, check and measure models
     Models(models::ModelsArgs),
+    /// Look after the workers of a running server
+    Workers(workers::WorkersArgs),
     /// Look after the connectors of a running server
     Connectors(connectors::ConnectorsArgs),
     /// Make, exchange and retire keys, and see which ones are in use
@@ -182,6 +185,7 @@ impl Command {
             Self::Queue(args) => queue::run(&args),
             Self::Dlq(args) => dlq::run(&args),
             Self::Models(args) => models::run(&args),
+            Self::Workers(args) => workers::run(&args),
             Self::Connectors(args) => connectors::run(&args),
             Self::Keys(args) => keys::run(&args),
             Self::Dashboards(args) => dashboards::run(&args),

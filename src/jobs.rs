@@ -5,6 +5,7 @@
 
 mod connector;
 mod coverage;
+mod crew;
 mod embedding;
 mod jwks;
 mod poller;
@@ -22,13 +23,14 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::select;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::error;
+use tracing::{Instrument as _, error, error_span};
 
 pub use connector::{ConnectorWorker, WorkerCounts};
 pub use coverage::CoverageGauges;
+pub use crew::{CREW_MAX, Crew, Off};
 pub use embedding::EmbeddingWorker;
 pub use jwks::KeyWatch;
 pub use poller::Poller;
@@ -44,35 +46,61 @@ pub use webhooks::WebhookWorker;
 /// How long a worker that panicked stays down.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
-/// Starts workers and stops them together.
-#[derive(Debug, Default)]
+/// Starts workers and stops them together. Clones share them.
+#[derive(Debug, Clone, Default)]
 pub struct Supervisor {
     stop: CancellationToken,
     workers: TaskTracker,
 }
 
+/// A worker that runs, and can be told to stop before the others.
+#[derive(Debug)]
+pub struct Member {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Member {
+    /// Tells it to finish what it holds.
+    pub fn dismiss(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(self) {
+        // The task has no panics of its own, and nobody aborts it.
+        let _ = self.task.await;
+    }
+}
+
 impl Supervisor {
-    /// Runs what `worker` makes until the supervisor stops, making it anew after a panic.
-    pub fn run<F, W>(&self, name: &'static str, worker: F)
+    /// Runs what `worker` makes until the supervisor stops, making it anew after a panic. Its lines of
+    /// the log have `component`, which is `name` with hyphens.
+    pub fn run<F, W>(&self, name: &'static str, worker: F) -> Member
     where
         F: Fn(CancellationToken) -> W + Send + 'static,
         W: Future<Output = ()> + Send + 'static,
     {
-        let stop = self.stop.clone();
-        self.workers.spawn(async move {
+        let stop = self.stop.child_token();
+        let told = stop.clone();
+        // At this level, so that the least talkative log has it as well.
+        let span = error_span!(parent: None, "worker", component = name.replace('_', "-"));
+        let supervised = async move {
             loop {
                 // A task of its own, so that its panic ends it and not this loop.
-                let ended: Result<(), JoinError> = tokio::spawn(worker(stop.clone())).await;
+                let ended: Result<(), JoinError> =
+                    tokio::spawn(worker(stop.clone()).in_current_span()).await;
                 match ended {
                     Ok(()) => return,
-                    Err(panic) => error!(worker = name, "a worker ended by a panic: {panic}"),
+                    Err(panic) => error!("a worker ended by a panic: {panic}"),
                 }
                 select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(RESTART_AFTER) => {}
                 }
             }
-        });
+        };
+        Member { stop: told, task: self.workers.spawn(supervised.instrument(span)) }
     }
 
     /// Tells every worker to finish what it holds, and waits until they have or `budget` is over.
@@ -107,5 +135,19 @@ mod tests {
         seen.recv().await.expect("the worker ran again");
         assert!(supervisor.stop(Duration::from_secs(5)).await);
         assert_eq!(runs.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn one_can_be_dismissed_while_the_others_run() {
+        let supervisor = Supervisor::default();
+        let run = |stop: CancellationToken| async move { stop.cancelled().await };
+        let (one, other) = (supervisor.run("one", run), supervisor.run("other", run));
+        one.dismiss();
+        one.ended().await;
+        assert!(!other.stop.is_cancelled());
+        assert!(supervisor.clone().stop(Duration::from_secs(5)).await);
+        other.ended().await;
+        // What is begun too late ends at once.
+        supervisor.run("late", run).ended().await;
     }
 }

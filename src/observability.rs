@@ -2,5 +2,6 @@
 
 pub mod build_info;
 pub mod dashboards;
+pub mod log_file;
 pub mod logs;
 pub mod metrics;

@@ -4,7 +4,7 @@
 mod log;
 pub mod schedule;
 
-pub use log::RunLog;
+pub use log::{Jobs, RunLog};
 
 /// Name of the job that queues what is due.
 pub const REFRESH_CYCLE: &str = "refresh_cycle";

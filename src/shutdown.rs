@@ -8,25 +8,33 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-/// All stages together.
-const BUDGET: Duration = Duration::from_secs(30);
+/// Parts of the budget: for the requests, for the workers, and for what comes after them.
+const STAGES: u32 = 3;
 
 /// What is left of the budget.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     until: Instant,
+    stage: Duration,
 }
 
 impl Budget {
-    /// A full budget, from now on.
-    pub fn start() -> Self {
-        Self { until: Instant::now() + BUDGET }
+    /// A full budget for all stages together, from now on.
+    pub fn start(whole: Duration) -> Self {
+        Self { until: Instant::now() + whole, stage: whole / STAGES }
     }
 
-    /// What a stage may take of it: `cap`, or less if less is left.
-    pub fn at_most(self, cap: Duration) -> Duration {
-        cap.min(self.until.saturating_duration_since(Instant::now()))
+    /// What the next stage may take of it: its share, or less if less is left.
+    pub fn for_stage(self) -> Duration {
+        self.stage.min(self.until.saturating_duration_since(Instant::now()))
     }
+}
+
+/// What a worker may take to finish what it holds, where all stages together take `whole`: less than
+/// its stage, so that it can give back the rest.
+#[must_use]
+pub fn to_finish(whole: Duration) -> Duration {
+    whole / (STAGES * 2)
 }
 
 /// Waits for the signal to stop: SIGTERM, SIGINT, or SIGQUIT.
@@ -55,4 +63,17 @@ pub async fn signalled() -> std::io::Result<()> {
         std::process::exit(130);
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_share_the_grace() {
+        let whole = Duration::from_secs(30);
+        let budget = Budget::start(whole);
+        assert_eq!((budget.for_stage(), to_finish(whole)), (whole / 3, whole / 6));
+        assert_eq!(Budget::start(Duration::ZERO).for_stage(), Duration::ZERO);
+    }
 }

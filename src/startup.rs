@@ -6,7 +6,7 @@ mod model;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use activekg_index::{Build, Engines, HnswParams, IvfParams, Metric, VectorOptions};
 use activekg_storage::crypt::KeyRing;
@@ -53,10 +53,6 @@ use crate::shutdown::{self, Budget};
 use crate::writes::{Patience, Waiting, Writes};
 use connectors::{Around, Connected};
 
-/// Longest time requests may take after the last one was let in.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
-/// Longest time workers may take to finish what they hold.
-const WORKERS_MAX: Duration = Duration::from_secs(10);
 /// Loops that take and settle embedding jobs: one embeds while another one commits.
 const EMBEDDING_WORKERS: usize = 2;
 
@@ -219,7 +215,7 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
         );
         for _ in 0..EMBEDDING_WORKERS {
             let worker = worker.clone();
-            supervisor.run("embedding", move |stop| worker.clone().run(stop));
+            supervisor.run("embedding_worker", move |stop| worker.clone().run(stop));
         }
         let sweep = TextSweep::new(graph.clone(), embedder.clone());
         supervisor.run("text_sweep", move |stop| sweep.clone().run(stop));
@@ -232,12 +228,12 @@ pub async fn start(config: Config) -> anyhow::Result<RunningServer> {
             runs.clone(),
             clock.clone(),
         );
-        supervisor.run("triggers", move |stop| triggers.clone().run(stop));
+        supervisor.run("trigger_worker", move |stop| triggers.clone().run(stop));
     }
     if let Some(webhook) = config.triggers.webhook.clone().filter(|_| writable) {
         let deliveries = WebhookWorker::new(store.clone(), clock.clone(), webhook);
         let deliveries = deliveries.context("set up the client that delivers triggers")?;
-        supervisor.run("webhooks", move |stop| deliveries.clone().run(stop));
+        supervisor.run("webhook_worker", move |stop| deliveries.clone().run(stop));
     }
     if writable {
         let upgrade = NodeUpgrade::new(graph.clone());
@@ -344,7 +340,7 @@ impl RunningServer {
     pub async fn stop(self) {
         let Self { addr: _, app, accepting, http, admin, supervisor, indexer, store, scratch } =
             self;
-        let budget = Budget::start();
+        let budget = Budget::start(app.config.server.shutdown_grace);
         app.stopping.cancel();
         accepting.cancel();
         let drained = async {
@@ -354,12 +350,14 @@ impl RunningServer {
                 let _ = admin.await;
             }
         };
-        if tokio::time::timeout(budget.at_most(DRAIN_MAX), drained).await.is_err() {
-            warn!("requests were still running after {DRAIN_MAX:?} and were cut off");
+        let patience = budget.for_stage();
+        if tokio::time::timeout(patience, drained).await.is_err() {
+            warn!("requests were still running after {patience:?} and were cut off");
         }
-        if !supervisor.stop(budget.at_most(WORKERS_MAX)).await {
+        let patience = budget.for_stage();
+        if !supervisor.stop(patience).await {
             warn!(
-                "workers were still busy after {WORKERS_MAX:?}; their jobs run again at the next start"
+                "workers were still busy after {patience:?}; their jobs run again at the next start"
             );
         }
         drop(app);

@@ -84,6 +84,20 @@ fn the_examples_of_the_page_on_connectors_work() {
 }
 
 #[test]
+fn the_examples_of_the_page_on_troubles_work() {
+    let page = include_str!("../docs/troubleshooting.md");
+    if let Some(said) = run(page) {
+        for expected in [
+            r#""status":"ready""#,
+            r#""workers":[{"queue":"connector","wanted":4,"#,
+            r#""purge_deleted_cycle":null"#,
+        ] {
+            assert!(said.contains(expected), "{expected} is not in: {said}");
+        }
+    }
+}
+
+#[test]
 fn the_examples_of_the_page_on_purges_work() {
     let page = include_str!("../docs/purge-and-retention.md");
     if let Some(said) = run(page) {

@@ -15,6 +15,7 @@ mod disk_full;
 mod handbook;
 mod keeping;
 mod kill;
+mod logging;
 mod startup;
 mod vectors;
 mod windows;

@@ -74,6 +74,15 @@ fn a_directory_that_cannot_be_written_is_named() {
 }
 
 #[test]
+fn a_log_file_that_cannot_be_written_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::new(&[("ACTIVEKG_LOG_FILE", "/proc/none/app.log")]);
+    let said = refused(&options, &dir.path().join("data"), USAGE);
+    assert!(said.contains("ACTIVEKG_LOG_FILE: cannot append to /proc/none/app.log"), "{said}");
+    assert!(!dir.path().join("data").exists(), "nothing is touched");
+}
+
+#[test]
 fn a_store_of_a_newer_format_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let newer = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/startup/format-9999.redb");

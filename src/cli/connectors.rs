@@ -1,6 +1,8 @@
 //! `activekg connectors`: looking after the connectors of a running server.
 
 mod ingest;
+mod look;
+mod set;
 
 use std::io::Read as _;
 use std::time::{Duration, SystemTime};
@@ -42,6 +44,12 @@ enum ConnectorsCommand {
     Get(Box<OneArgs>),
     /// Register a connector, in place of the one there may be
     Register(Box<RegisterArgs>),
+    /// Change settings of a connector; the others stay as they are
+    Set(Box<set::SetArgs>),
+    /// Try out whether a connector can read its source
+    Test(Box<look::TestArgs>),
+    /// Look at one object of a source
+    Stat(Box<look::StatArgs>),
     /// Let a connector run
     Enable(Box<OneArgs>),
     /// Let a connector run no more
@@ -136,6 +144,9 @@ pub(super) fn run(args: &ConnectorsArgs) -> anyhow::Result<()> {
                 print(&one.common, &shown, &format!("{}\n", serde_json::to_string_pretty(&shown)?))
             }
             ConnectorsCommand::Register(args) => register(args).await,
+            ConnectorsCommand::Set(args) => set::set(args).await,
+            ConnectorsCommand::Test(args) => look::test(args).await,
+            ConnectorsCommand::Stat(args) => look::stat(args).await,
             ConnectorsCommand::Enable(one) => switch(one, "/enable").await,
             ConnectorsCommand::Disable(one) => switch(one, "/disable").await,
             ConnectorsCommand::Ingest(args) => ingest::ingest(args).await,

@@ -50,7 +50,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let corpus = Corpus::load()?;
     let folder = TemporaryFolder::new()?;
     let config = settings(&folder.0, args.port.unwrap_or_else(free_port))?;
-    logs::init(&config.observability);
+    logs::init(&config.observability)?;
     let outcome = super::runtime()?.block_on(async {
         let started = Instant::now();
         let server = startup::start(config).await?;

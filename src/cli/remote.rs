@@ -137,6 +137,15 @@ impl Client {
         self.json(Method::POST, path, Some(body)).await
     }
 
+    /// PATCH with a JSON body.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`].
+    pub(super) async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.json(Method::PATCH, path, Some(body)).await
+    }
+
     /// DELETE.
     ///
     /// # Errors
@@ -361,6 +370,7 @@ mod tests {
 
     #[test]
     fn an_address_must_be_one() {
+        crate::tls::init();
         assert!(Client::at("ftp://somewhere", None).is_err());
         assert!(Client::at("somewhere", None).is_err());
         assert!(Client::at("http://127.0.0.1:8000/", None).is_ok());

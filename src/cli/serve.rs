@@ -19,7 +19,7 @@ use crate::{shutdown, startup};
 ///
 /// Every setting is a flag and an environment variable; a flag wins, an empty variable counts as unset.
 /// Booleans are true/1/yes/on and false/0/no/off. Logs are JSON lines on stdout, or plain text when
-/// stdout is a terminal. SIGTERM or Ctrl-C stops the server in order.
+/// stdout is a terminal; --log-file has them as well, and opens it anew on SIGHUP. SIGTERM or Ctrl-C stops the server in order.
 #[derive(Args)]
 pub(super) struct ServeArgs {
     #[command(flatten)]
@@ -68,9 +68,12 @@ impl ServeArgs {
 
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let config = Config { shown: args.shown.clone(), ..Config::new(&args.options)? };
-    logs::init(&config.observability);
+    let log_file = logs::init(&config.observability)?;
     let first_run = is_empty(&config.store.data_dir);
     super::runtime()?.block_on(async {
+        if let Some(file) = log_file {
+            tokio::spawn(logs::reopen_on_hangup(file));
+        }
         let server = startup::start(config.clone()).await?;
         // Logs own stdout. Later starts without a person watching need no banner.
         if first_run || std::io::stderr().is_terminal() {

@@ -26,6 +26,8 @@ pub struct Connectors {
     pub storage_emulator: Option<Url>,
     /// What stands in for Google Drive.
     pub drive_api: Option<Url>,
+    /// When idle connections to sources are looked after, and how often.
+    pub tcp_keepalive: Option<Duration>,
     /// The folder of the user that the server runs as.
     pub home: Option<PathBuf>,
     /// How changes are worked on.
@@ -91,6 +93,7 @@ impl Connectors {
             connector_endpoint_allowlist,
             storage_emulator_host,
             drive_api_base,
+            pubsub_tcp_keepalive,
             home,
             connector_worker_concurrency: _, // these are read with the worker's
             connector_worker_batch_size: _,
@@ -128,6 +131,8 @@ impl Connectors {
             endpoint_hosts,
             storage_emulator: stand_in("STORAGE_EMULATOR_HOST", storage_emulator_host)?,
             drive_api: stand_in("DRIVE_API_BASE", drive_api_base)?,
+            tcp_keepalive: read::number("PUBSUB_TCP_KEEPALIVE", pubsub_tcp_keepalive, 1..=32_767)?
+                .map(Duration::from_secs),
             home: home.clone(),
             worker: ConnectorWorker::new(options)?,
             max_file_bytes: max_file_mb.unwrap_or(10) << 20,
@@ -162,6 +167,7 @@ mod tests {
         let worker = connectors.worker;
         assert_eq!((worker.concurrency, worker.batch, worker.poll.as_secs()), (4, 10, 1));
         assert_eq!(connectors.max_file_bytes, 10 << 20);
+        assert_eq!(connectors.tcp_keepalive, None);
         assert_eq!(connectors.retention.as_secs(), 30 * 24 * 3600);
     }
 
@@ -173,6 +179,7 @@ mod tests {
             ("CONNECTOR_WORKER_POLL_INTERVAL", "0.5"),
             ("CONNECTOR_INGEST_RATE", "50"),
             ("CONNECTOR_MAX_FILE_SIZE_MB", "50"),
+            ("PUBSUB_TCP_KEEPALIVE", "60"),
             ("PURGER_RETENTION_DAYS", "0"),
         ];
         let connectors = config(&set).unwrap().connectors;
@@ -180,6 +187,7 @@ mod tests {
         assert_eq!((worker.concurrency, worker.batch, worker.poll.as_millis()), (2, 50, 500));
         assert_eq!((worker.rate, connectors.max_file_bytes), (50, 50 << 20));
         assert!(connectors.retention.is_zero());
+        assert_eq!(connectors.tcp_keepalive.map(|time| time.as_secs()), Some(60));
         for (setting, _) in set {
             for bad in ["-1", "many", "1e9"] {
                 assert!(fault(&[(setting, bad)]).starts_with(&format!("{setting}: ")), "{setting}");

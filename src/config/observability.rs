@@ -1,13 +1,17 @@
 //! Logs and metrics.
 
+use std::path::PathBuf;
+
 use super::options::LogOptions;
 use super::{ConfigError, read};
 
 /// Logs and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observability {
     /// The least serious line that is written.
     pub log_level: LogLevel,
+    /// What lines are appended to as well.
+    pub log_file: Option<PathBuf>,
     /// Whether Prometheus text is served.
     pub metrics_enabled: bool,
 }
@@ -41,6 +45,7 @@ impl Observability {
         Ok(Self {
             log_level: read::word("LOG_LEVEL", &options.log_level, &levels)?
                 .unwrap_or(LogLevel::Info),
+            log_file: read::text(&options.activekg_log_file).map(PathBuf::from),
             metrics_enabled: read::boolean("METRICS_ENABLED", &options.metrics_enabled, true)?,
         })
     }

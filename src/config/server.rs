@@ -1,6 +1,7 @@
 //! Where the server listens.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use super::options::ServerOptions;
 use super::{ConfigError, read};
@@ -16,6 +17,8 @@ pub struct Server {
     pub version: String,
     /// A non-loopback address without tokens is wanted.
     pub danger_open: bool,
+    /// Longest time of going down in order, 1 s to an hour.
+    pub shutdown_grace: Duration,
 }
 
 impl Server {
@@ -23,8 +26,17 @@ impl Server {
         options: &ServerOptions,
         notices: &mut Vec<String>,
     ) -> Result<Self, ConfigError> {
-        let ServerOptions { bind, host, port, danger_open, version, dev_tenant: _, rls_mode: _ } =
-            options;
+        let ServerOptions {
+            bind,
+            host,
+            port,
+            danger_open,
+            version,
+            shutdown_grace_seconds,
+            dev_tenant: _,
+            rls_mode: _,
+        } = options;
+        let grace = read::number("SHUTDOWN_GRACE_SECONDS", shutdown_grace_seconds, 1..=3600_u64)?;
         let port = read::number("PORT", port, 0..=u16::MAX)?.unwrap_or(PORT);
         let bind = match read::text(bind) {
             Some(text) => address(text, port)?,
@@ -34,6 +46,7 @@ impl Server {
             bind,
             version: read::text(version).unwrap_or("1.0.0").to_owned(),
             danger_open: read::boolean("ACTIVEKG_DANGER_OPEN", danger_open, false)?,
+            shutdown_grace: Duration::from_secs(grace.unwrap_or(30)),
         })
     }
 }
@@ -99,6 +112,14 @@ mod tests {
         let config = config(&[("HOST", "kitchen")]).unwrap();
         assert_eq!(config.server.bind.to_string(), "127.0.0.1:8000");
         assert_eq!(config.notices, ["HOST is ignored: \"kitchen\" is not an IP address"]);
+    }
+
+    #[test]
+    fn going_down_has_its_time() {
+        assert_eq!(config(&[]).unwrap().server.shutdown_grace.as_secs(), 30);
+        let longer = config(&[("SHUTDOWN_GRACE_SECONDS", "60")]).unwrap();
+        assert_eq!(longer.server.shutdown_grace.as_secs(), 60);
+        assert!(fault(&[("SHUTDOWN_GRACE_SECONDS", "0")]).starts_with("SHUTDOWN_GRACE_SECONDS: "));
     }
 
     #[test]

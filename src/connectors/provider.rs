@@ -45,6 +45,26 @@ impl Provider {
         Self::ALL.into_iter().find(|provider| provider.as_str() == name)
     }
 
+    /// How addresses of its objects begin, before what their names hold.
+    #[must_use]
+    pub const fn schemes(self) -> &'static [&'static str] {
+        match self {
+            Self::S3 => &["s3://"],
+            Self::Gcs => &["gs://"],
+            Self::Drive => &["drive://", "drive:"],
+            Self::Azure => &["azure://", "az://"],
+            Self::Local => &["file://"],
+            Self::Http => &["https://", "http://"],
+        }
+    }
+
+    /// The provider whose objects have addresses like this.
+    #[must_use]
+    pub fn of_uri(uri: &str) -> Option<Self> {
+        let begins = |provider: &Self| provider.schemes().iter().any(|s| uri.starts_with(s));
+        Self::ALL.into_iter().find(begins)
+    }
+
     /// Its settings, those of all providers last.
     pub fn fields(self) -> impl Iterator<Item = &'static Field> {
         fields::of(self).iter().chain(fields::COMMON)

@@ -262,22 +262,10 @@ fn forget_changes(
     let own = identity::external_id(provider.as_str(), tenant, "");
     let Some(rest) = external_id.strip_prefix(&own) else { return Ok(0) };
     let mut n = 0;
-    for scheme in schemes(provider) {
+    for scheme in provider.schemes() {
         let (def, uri) = (changes::def(provider), format!("{scheme}{rest}"));
         let before = (deleted_at, change::came_at as queue::CameAt);
         n += u64::from(queue::remove_waiting(tx, def, tenant, &uri, before)?);
     }
     Ok(n)
-}
-
-/// How URIs of a provider's objects begin, before what their names hold.
-fn schemes(provider: Provider) -> &'static [&'static str] {
-    match provider {
-        Provider::S3 => &["s3://"],
-        Provider::Gcs => &["gs://"],
-        Provider::Drive => &["drive://", "drive:"],
-        Provider::Azure => &["azure://", "az://"],
-        Provider::Local => &["file://"],
-        Provider::Http => &["https://", "http://"],
-    }
 }

@@ -65,6 +65,7 @@ fn options() -> config::Connectors {
         endpoint_hosts: Vec::new(),
         storage_emulator: None,
         drive_api: None,
+        tcp_keepalive: None,
         home: None,
         worker: config::ConnectorWorker {
             concurrency: 1,
@@ -238,8 +239,7 @@ async fn rotation_seals_all_but_what_does_not_open() {
     }
     let lost = only_second.get(&name("t07"), "s3").await.err().expect("it does not open");
     assert_eq!(lost.to_string(), "Config decryption failed: t07/s3");
-    let failures =
-        r#"connector_config_decrypt_failures_total{field="secret_access_key",provider="s3"}"#;
+    let failures = r#"connector_config_decrypt_failures_total{field="secret_key",provider="s3"}"#;
     assert_eq!(f.counted(failures), 1.0);
     let (_, action, details) = f
         .audited()

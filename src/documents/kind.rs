@@ -29,6 +29,9 @@ pub enum Kind {
 const UNTOLD: [&str; 4] =
     ["", "application/octet-stream", "binary/octet-stream", "application/x-download"];
 
+/// The content type of files of which nothing is known.
+const OPAQUE: &str = "application/octet-stream";
+
 /// First bytes of compound files, the container of Office before 2007.
 pub(super) const COMPOUND: &[u8] = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1";
 /// First bytes of a zip archive.
@@ -104,22 +107,41 @@ impl Kind {
     /// The content type that files of this name have, for those that come without.
     #[must_use]
     pub fn content_type_of(name: &str) -> &'static str {
-        match by_extension(name) {
-            Some(Self::Text) => "text/plain",
-            Some(Self::Markdown) => "text/markdown",
-            Some(Self::Csv) => "text/csv",
-            Some(Self::Html) => "text/html",
-            Some(Self::Pdf) => "application/pdf",
-            Some(Self::Docx) => {
-                "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
-            }
-            Some(Self::Xlsx) => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-            Some(Self::Pptx) => {
+        by_extension(name).map_or(OPAQUE, Self::content_type)
+    }
+
+    /// The content type that a file seems to have by its bytes alone, whatever it says it is.
+    #[must_use]
+    pub fn content_type_by(bytes: &[u8]) -> &'static str {
+        if let Some(kind) = by_content(bytes) {
+            return kind.content_type();
+        }
+        let Ok(text) = std::str::from_utf8(bytes) else { return OPAQUE };
+        if text.contains('\0') {
+            return OPAQUE;
+        }
+        let begin: String = text.trim_start().chars().take(14).collect();
+        let begin = begin.to_ascii_lowercase();
+        let is_page = ["<!doctype html", "<html"].iter().any(|tag| begin.starts_with(tag));
+        if is_page { Self::Html.content_type() } else { Self::Text.content_type() }
+    }
+
+    /// The content type that files of this kind have.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain",
+            Self::Markdown => "text/markdown",
+            Self::Csv => "text/csv",
+            Self::Html => "text/html",
+            Self::Pdf => "application/pdf",
+            Self::Docx => "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+            Self::Xlsx => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+            Self::Pptx => {
                 "application/vnd.openxmlformats-officedocument.presentationml.presentation"
             }
-            Some(Self::Email) => "message/rfc822",
-            Some(Self::Legacy) => "application/msword",
-            None => "application/octet-stream",
+            Self::Email => "message/rfc822",
+            Self::Legacy => "application/msword",
         }
     }
 
@@ -234,6 +256,20 @@ mod tests {
         assert_eq!(Kind::of(excel, "a.csv", b"a;b"), Kind::Csv);
         assert_eq!(Kind::of(excel, "a.xls", COMPOUND), Kind::Legacy);
         assert_eq!(Kind::of(excel, "a", b"?"), Kind::Legacy);
+    }
+
+    #[test]
+    fn the_bytes_alone_tell_a_type() {
+        for (bytes, content_type) in [
+            (b"%PDF-1.7 ...".as_slice(), "application/pdf"),
+            (b"plain words", "text/plain"),
+            (b"  <!DOCTYPE HTML><p>", "text/html"),
+            (b"", "text/plain"),
+            (b"\xff\xfe\x00", OPAQUE),
+            (b"a\0b", OPAQUE),
+        ] {
+            assert_eq!(Kind::content_type_by(bytes), content_type, "{bytes:?}");
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod upload;
 mod walks;
 mod webhooks;
 pub mod wire;
+mod workers;
 
 use std::time::Duration;
 
@@ -122,6 +123,9 @@ pub fn router(app: App) -> Router {
         .route("/_admin/embed_class_coverage", get(survey::class_coverage))
         .route("/_admin/drift_histogram", get(survey::drift_histogram))
         .route("/_admin/metrics/retrieval_uplift", post(survey::retrieval_uplift))
+        .route("/_admin/workers", get(workers::show))
+        .route("/_admin/workers/{queue}/scale", post(workers::scale))
+        .route("/_admin/workers/{queue}/restart", post(workers::restart))
         .route("/_admin/metrics_summary", get(upkeep::metrics_summary))
         .route("/_admin/security/limits", get(service::limits))
         .route("/_admin/config", get(operator::config))

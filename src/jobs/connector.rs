@@ -33,8 +33,6 @@ use crate::observability::metrics::Metrics;
 
 use hand::Hand;
 
-/// How long changes may take to be finished once the process goes down.
-const FINISH_MAX: Duration = Duration::from_secs(5);
 /// How long an item waits while there is no room for its document.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -83,6 +81,8 @@ pub struct ConnectorWorker {
     places: Places,
     processor: Processor,
     settings: Settings,
+    /// How long changes may take to be finished once it is to stop.
+    grace: Duration,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     counts: Arc<WorkerCounts>,
@@ -115,17 +115,18 @@ struct Item {
 }
 
 impl ConnectorWorker {
-    /// A worker on the changes in `store`.
+    /// A worker on the changes in `store`. Told to stop, it takes so long to finish what it holds,
+    /// and gives back the rest.
     #[must_use]
     pub fn new(
         store: Arc<Store>,
         (places, processor): (Places, Processor),
-        settings: Settings,
+        (settings, grace): (Settings, Duration),
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let (counts, stop) = (Arc::default(), CancellationToken::new());
-        Self { store, places, processor, settings, metrics, clock, counts, stop }
+        Self { store, places, processor, settings, grace, metrics, clock, counts, stop }
     }
 
     /// How many of its copies run and work.
@@ -277,7 +278,7 @@ impl QueueWorker for ConnectorWorker {
         renewing.tick().await;
         let mut deadline = std::pin::pin!(async {
             self.stop.cancelled().await;
-            tokio::time::sleep(FINISH_MAX).await;
+            tokio::time::sleep(self.grace).await;
         });
         let mut woken = std::pin::pin!(self.enqueued());
         while !hand.is_empty() {

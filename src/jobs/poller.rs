@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument as _, debug, error, info, warn};
 
 use crate::connectors::poll::PollError;
 use crate::connectors::{Connector, Connectors, Error, Provider, SourceParts};
@@ -59,6 +59,8 @@ impl Poller {
         log: RunLog,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        log.expect(Self::job(provider));
+        metrics.refresh.expect(Self::job(provider), ScheduleKind::Interval);
         let (polling, due) = (Arc::default(), Arc::default());
         Self { provider, connectors, parts, metrics, log, clock, polling, due }
     }
@@ -132,14 +134,15 @@ impl Poller {
             }
             lock(&self.polling).insert(tenant.clone());
             let (poller, room) = (self.clone(), room.clone());
-            runs.spawn(async move {
+            let run = async move {
                 let under_way =
                     UnderWay { tenant: tenant.clone(), polling: poller.polling.clone() };
                 // The semaphore is never closed.
                 let Ok(_room) = room.acquire_owned().await else { return };
                 poller.poll(&tenant, &connector).await;
                 drop(under_way);
-            });
+            };
+            runs.spawn(run.in_current_span());
         }
         Ok(())
     }

@@ -41,6 +41,8 @@ impl PurgeSchedule {
         log: RunLog,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        log.expect(PURGE_CYCLE);
+        metrics.refresh.expect(PURGE_CYCLE, ScheduleKind::Cron);
         Self { purger, graph, metrics, log, clock }
     }
 

@@ -36,6 +36,8 @@ pub struct Scheduler {
 impl Scheduler {
     /// A scheduler over the nodes of `graph`.
     pub fn new(graph: Graph, metrics: Arc<Metrics>, log: RunLog, clock: Arc<dyn Clock>) -> Self {
+        log.expect(REFRESH_CYCLE);
+        metrics.refresh.expect(REFRESH_CYCLE, ScheduleKind::Interval);
         Self { graph, metrics, log, clock }
     }
 
@@ -71,7 +73,7 @@ impl Scheduler {
         let due = self.graph.next_due().await?;
         let until_due = due.map_or(PERIOD, |due| due.since(now));
         if until_due.is_zero()
-            || self.log.latest().get(REFRESH_CYCLE).is_none_or(|last| now.since(*last) >= PERIOD)
+            || self.log.last(REFRESH_CYCLE).is_none_or(|last| now.since(last) >= PERIOD)
         {
             self.cycle().await?;
             return Ok(PAUSE);

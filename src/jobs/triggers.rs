@@ -42,6 +42,8 @@ impl TriggerWorker {
         log: RunLog,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        log.expect(TRIGGER_CYCLE);
+        metrics.refresh.expect(TRIGGER_CYCLE, ScheduleKind::Interval);
         Self { graph, embedder, metrics, log, clock }
     }
 
@@ -86,7 +88,7 @@ impl QueueWorker for TriggerWorker {
     /// Looks after the patterns if it is time to, and makes the next checks.
     async fn step(&self) -> Result<Next, Error> {
         let now = self.clock.now();
-        let last = self.log.latest().get(TRIGGER_CYCLE).copied();
+        let last = self.log.last(TRIGGER_CYCLE);
         if last.is_none_or(|last| now.since(last) >= PERIOD) {
             let since_last = self.log.ran(TRIGGER_CYCLE, now);
             self.metrics.refresh.scheduled(TRIGGER_CYCLE, ScheduleKind::Interval, since_last);

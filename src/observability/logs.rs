@@ -1,37 +1,58 @@
-//! Log lines: one JSON object each on stdout, or plain text when stdout is a terminal.
+//! Log lines: one JSON object each on stdout, or plain text when stdout is a terminal; and one JSON
+//! object each in a file, where one is named.
 //!
 //! A line holds `timestamp`, `level`, `logger`, `message`, `module`, `line`, then the fields of the
 //! event, then those of the spans around it, `request_id` and `tenant_id` last.
 
 use std::fmt;
 use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use activekg_storage::time::{Clock, SystemClock};
 use serde_json::{Map, Value};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Subscriber, info, warn};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt as _};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::config::{LogLevel, Observability};
+use super::log_file::LogFile;
+use crate::config::{ConfigError, LogLevel, Observability};
 use crate::timestamp;
 
 /// Span fields that end a line, in this order.
 const LAST: [&str; 2] = ["request_id", "tenant_id"];
 
-/// Starts logging for the process. A second call changes nothing.
-pub fn init(settings: &Observability) {
-    let stdout = std::io::stdout;
+/// Starts logging for the process. A second call changes nothing. The file that lines go to as well,
+/// where one is named.
+///
+/// # Errors
+///
+/// When that file cannot be opened.
+pub fn init(settings: &Observability) -> Result<Option<Arc<LogFile>>, ConfigError> {
+    let clock = Arc::new(SystemClock);
+    let file = match settings.log_file.clone() {
+        Some(path) => Some(Arc::new(opened(path, clock.clone())?)),
+        None => None,
+    };
     let terminal = std::io::stdout().is_terminal();
     let plain =
         terminal.then(|| tracing_subscriber::fmt::layer().with_ansi(false).with_target(false));
-    let json = (!terminal).then(|| JsonLines::new(stdout, Arc::new(SystemClock)));
+    let stdout = std::io::stdout;
+    let writer = match (terminal, file.clone()) {
+        (true, None) => None,
+        (true, Some(file)) => Some(BoxMakeWriter::new(file)),
+        (false, None) => Some(BoxMakeWriter::new(stdout)),
+        (false, Some(file)) => Some(BoxMakeWriter::new(stdout.and(file))),
+    };
+    let json = writer.map(|writer| JsonLines::new(writer, clock));
     let subscriber = tracing_subscriber::registry()
         .with(filter(settings.log_level))
         .with(Counting::default())
@@ -39,6 +60,40 @@ pub fn init(settings: &Observability) {
         .with(json);
     // A subscriber can be there already when a test started several servers in one process.
     let _ = subscriber.try_init();
+    Ok(file)
+}
+
+fn opened(path: PathBuf, clock: Arc<dyn Clock>) -> Result<LogFile, ConfigError> {
+    let shown = path.display().to_string();
+    LogFile::open(path, clock).map_err(|error| {
+        let advice =
+            "name a file in a folder that is there and that the user of the server may write to";
+        ConfigError::new(
+            "ACTIVEKG_LOG_FILE",
+            format!("cannot append to {shown}: {error}; {advice}"),
+        )
+    })
+}
+
+/// Opens the file anew whenever the process gets SIGHUP, for as long as it is polled.
+///
+/// # Errors
+///
+/// When the process cannot listen for signals.
+pub async fn reopen_on_hangup(file: Arc<LogFile>) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    while hangup.recv().await.is_some() {
+        let file = file.clone();
+        match tokio::task::spawn_blocking(move || file.reopen()).await {
+            Ok(Ok(())) => info!("the log file is opened anew"),
+            Ok(Err(error)) => {
+                warn!("the log file (ACTIVEKG_LOG_FILE) stays the old one: {error}");
+            }
+            // The runtime goes down.
+            Err(_) => break,
+        }
+    }
+    Ok(())
 }
 
 fn filter(level: LogLevel) -> LevelFilter {
@@ -224,7 +279,7 @@ mod tests {
     use std::sync::Mutex;
 
     use activekg_storage::time::UnixMicros;
-    use tracing::{debug, field, info, info_span, warn};
+    use tracing::{debug, field, info_span};
 
     use super::*;
 

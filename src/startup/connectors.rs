@@ -17,9 +17,10 @@ use crate::connectors::{
 use crate::documents::Extractor;
 use crate::documents::chunk::Chunking;
 use crate::graph::Graph;
-use crate::jobs::{ConnectorWorker, Poller, PurgeSchedule, Supervisor, WorkerCounts};
+use crate::jobs::{ConnectorWorker, Crew, Poller, PurgeSchedule, Supervisor};
 use crate::observability::metrics::Metrics;
 use crate::refresh::RunLog;
+use crate::shutdown::to_finish;
 
 /// What they are made with.
 pub(super) struct Around<'a> {
@@ -47,7 +48,7 @@ pub(super) struct Connected {
     pub(super) webhooks: Webhooks,
     pub(super) purger: Purger,
     pub(super) feed: Feed,
-    pub(super) workers: Arc<WorkerCounts>,
+    pub(super) workers: Crew,
 }
 
 impl Around<'_> {
@@ -112,7 +113,7 @@ impl Around<'_> {
         }
     }
 
-    async fn work(&self, places: &Places) -> anyhow::Result<Arc<WorkerCounts>> {
+    async fn work(&self, places: &Places) -> anyhow::Result<Crew> {
         let settings = &self.config.connectors;
         let processor = Processor::new(
             self.graph.clone(),
@@ -123,19 +124,16 @@ impl Around<'_> {
         let worker = ConnectorWorker::new(
             self.store.clone(),
             (places.clone(), processor),
-            settings.worker,
+            (settings.worker, to_finish(self.config.server.shutdown_grace)),
             self.metrics.clone(),
             self.clock.clone(),
         );
-        let counts = worker.counts();
+        let crew = Crew::new(self.supervisor.clone(), worker.clone());
         if self.config.background.connector_worker && self.store.fault().is_none() {
             worker.recover().await.context("take up interrupted connector items")?;
-            for _ in 0..settings.worker.concurrency {
-                let worker = worker.clone();
-                self.supervisor.run("connector", move |stop| worker.clone().run(stop));
-            }
+            crew.begin(settings.worker.concurrency);
         }
-        Ok(counts)
+        Ok(crew)
     }
 
     fn webhooks(&mut self) -> anyhow::Result<Webhooks> {
@@ -166,7 +164,7 @@ impl Around<'_> {
                 self.runs.clone(),
                 self.clock.clone(),
             );
-            self.supervisor.run("purge", move |stop| nightly.clone().run(stop));
+            self.supervisor.run("purger", move |stop| nightly.clone().run(stop));
         }
         purger
     }

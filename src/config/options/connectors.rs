@@ -26,6 +26,9 @@ pub struct ConnectorOptions {
     /// Address of what stands in for Google Drive in tests [default: none]
     #[arg(long, env = "DRIVE_API_BASE", value_name = "URL")]
     pub drive_api_base: Option<String>,
+    /// Seconds without a byte after which it is asked whether the other side of a connection to a source is still there, 1 to 32767 [default: 15]
+    #[arg(long, env = "PUBSUB_TCP_KEEPALIVE", value_name = "SECONDS")]
+    pub pubsub_tcp_keepalive: Option<String>,
     /// The folder of the user that the server runs as, where Google's tools keep an account.
     #[arg(skip = std::env::home_dir())]
     pub home: Option<PathBuf>,

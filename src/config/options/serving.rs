@@ -23,6 +23,9 @@ pub struct ServerOptions {
     /// Version that /health reports [default: 1.0.0]
     #[arg(long = "reported-version", env = "ACTIVEKG_VERSION", value_name = "TEXT")]
     pub version: Option<String>,
+    /// Seconds within which the server goes down in order, 1 to 3600 [default: 30]
+    #[arg(long, env = "SHUTDOWN_GRACE_SECONDS", value_name = "SECONDS")]
+    pub shutdown_grace_seconds: Option<String>,
     /// Tenant of /ask and /admin/refresh while JWT is off [default: default]
     #[arg(long, env = "ACTIVEKG_DEV_TENANT", value_name = "TENANT")]
     pub dev_tenant: Option<String>,
@@ -95,6 +98,9 @@ pub struct LogOptions {
     /// TRACE, DEBUG, INFO, WARNING or ERROR [default: INFO]
     #[arg(long, env = "LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
+    /// File that log lines are appended to as well; one that is moved away gets a successor [default: none]
+    #[arg(long = "log-file", env = "ACTIVEKG_LOG_FILE", value_name = "FILE")]
+    pub activekg_log_file: Option<String>,
     /// Serve Prometheus text [default: true]
     #[arg(long, env = "METRICS_ENABLED", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub metrics_enabled: Option<String>,

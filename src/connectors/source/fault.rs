@@ -92,6 +92,13 @@ impl Fault {
         Self::new(FaultClass::Unsupported, "prefix outside connector prefix")
     }
 
+    /// An address at which nothing is, or nothing that the settings let in.
+    pub(crate) fn missing(uri: &str) -> Self {
+        let message =
+            format!("nothing is at {uri}, or nothing that the connector's settings let in");
+        Self::new(FaultClass::NotFound, message)
+    }
+
     pub(in crate::connectors) fn cursor() -> Self {
         Self::new(FaultClass::Unsupported, "the cursor is not one of this connector")
     }

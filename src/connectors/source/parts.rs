@@ -47,7 +47,7 @@ impl SourceParts {
     pub fn new(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, reqwest::Error> {
         Ok(Self(Arc::new(Parts {
             folders: config.fetch.folders.clone(),
-            client: rest::client()?,
+            client: rest::client(config.connectors.tcp_keepalive)?,
             machine_client: rest::machine_client()?,
             web: Web::new(&config.fetch, SystemNames::default())?,
             clouds: config.backup.clouds.clone(),
@@ -85,7 +85,7 @@ impl Parts {
         };
         Self {
             folders: Vec::new(),
-            client: rest::client().expect("a client"),
+            client: rest::client(None).expect("a client"),
             machine_client: rest::machine_client().expect("a client"),
             web: Web::new(&fetch, SystemNames::default()).expect("a client"),
             clouds: Vec::new(),

@@ -30,19 +30,30 @@ const WHOLE: Duration = Duration::from_secs(300);
 const ANSWER_MAX: u64 = 32 << 20;
 
 /// A client for services that connectors name. It connects to no address that clouds keep the
-/// credentials of machines at, whatever the name that leads there.
+/// credentials of machines at, whatever the name that leads there. After `keepalive` without a byte,
+/// and again each time, the system asks whether the other side is still there; without it as the
+/// library does.
 ///
 /// # Errors
 ///
 /// When no client can be made.
-pub(super) fn client() -> Result<Client, reqwest::Error> {
-    client_within(IDLE)
+pub(super) fn client(keepalive: Option<Duration>) -> Result<Client, reqwest::Error> {
+    client_within(IDLE, keepalive)
 }
 
 /// A client that waits so long for the next bytes of an answer.
-pub(super) fn client_within(idle: Duration) -> Result<Client, reqwest::Error> {
+pub(super) fn client_within(
+    idle: Duration,
+    keepalive: Option<Duration>,
+) -> Result<Client, reqwest::Error> {
     let names = std::sync::Arc::new(Checked::new(SystemNames::default(), no_metadata));
-    tls::web(|builder| limited(builder).read_timeout(idle).dns_resolver(names.clone()))
+    tls::web(|builder| {
+        let builder = limited(builder).read_timeout(idle).dns_resolver(names.clone());
+        match keepalive {
+            Some(every) => builder.tcp_keepalive(every).tcp_keepalive_interval(every),
+            None => builder,
+        }
+    })
 }
 
 /// A client for the service that gives a machine its credentials, which is near and speaks plainly.
@@ -228,6 +239,35 @@ mod tests {
 
     fn headers(given: &[(HeaderName, &str)]) -> HeaderMap {
         given.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    /// When the system next asks whether the other side of a connection from this port is there;
+    /// nothing while it waits for a receipt.
+    fn asks_in(port: u16) -> Option<Duration> {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let mine = format!("0100007F:{port:04X}");
+        let row = table.lines().find(|row| row.split_whitespace().nth(1) == Some(&mine)).unwrap();
+        let timer = row.split_whitespace().nth(5).unwrap();
+        let (kind, ticks) = timer.split_once(':').unwrap();
+        (kind == "02").then(|| Duration::from_millis(u64::from_str_radix(ticks, 16).unwrap() * 10))
+    }
+
+    #[tokio::test]
+    async fn idle_connections_are_kept_as_long_as_the_operator_says() {
+        tls::init();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let client = client(Some(Duration::from_secs(3000))).unwrap();
+        let asking = tokio::spawn(client.get(url).send());
+        let (_stream, peer) = listener.accept().await.unwrap();
+        let asks_in = loop {
+            match asks_in(peer.port()) {
+                Some(time) => break time,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        assert!(asks_in > Duration::from_secs(2000), "{asks_in:?}");
+        asking.abort();
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::timestamp::iso;
 pub(super) async fn health(State(app): State<App>) -> Reply<Value> {
     let store = if app.graph.store().read().is_ok() { "ok" } else { "error" };
     let writer = app.ask.writer_name();
+    let connector_workers = app.connector_workers.counts();
     Reply(json!({
         "status": "ok",
         "timestamp": iso(app.clock.now().get()),
@@ -31,8 +32,8 @@ pub(super) async fn health(State(app): State<App>) -> Reply<Value> {
             "db": { "status": store },
             "workers": {
                 "connector": {
-                    "running": app.connector_workers.running(),
-                    "busy": app.connector_workers.busy(),
+                    "running": connector_workers.running(),
+                    "busy": connector_workers.busy(),
                 },
             },
         },

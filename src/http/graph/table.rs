@@ -665,6 +665,26 @@ pub static ROUTES: &[Route] = &[
             "QueueReplayed",
         )
     },
+    operate(Verb::Get, "/_admin/workers", "Count the workers on changes", "WorkerList"),
+    Route {
+        body: Some("ScaleRequest"),
+        also: &[ErrorKind::NotFound, ErrorKind::Conflict],
+        ..operate(
+            Verb::Post,
+            "/_admin/workers/{queue}/scale",
+            "Change how many workers run, until the server ends",
+            "WorkersScaled",
+        )
+    },
+    Route {
+        also: &[ErrorKind::NotFound, ErrorKind::Conflict],
+        ..operate(
+            Verb::Post,
+            "/_admin/workers/{queue}/restart",
+            "Let workers finish what they hold, then begin anew",
+            "WorkersBegun",
+        )
+    },
     admin(Verb::Get, "/debug/dbinfo", "Name the store"),
     admin(Verb::Get, "/debug/search_sanity", "Count what can be found"),
     Route {
@@ -721,12 +741,20 @@ pub static ROUTES: &[Route] = &[
         "Forget opened connectors",
         "CacheFlushed",
     ),
-    connector(
-        Verb::Get,
-        "/_admin/connectors/keys",
-        "Show which keys seal the secrets of connectors",
-        "KeyStatus",
-    ),
+    Route {
+        query: &[
+            optional("tenant_id", "string", "Count and list only those of this tenant"),
+            optional("provider", "string", "List only those of this provider"),
+            optional("not_version", "integer", "List only those with another version"),
+            optional("updated_since", "string", "List only those that changed then or later"),
+        ],
+        ..connector(
+            Verb::Get,
+            "/_admin/connectors/keys",
+            "Show which keys seal the secrets of connectors",
+            "KeyStatus",
+        )
+    },
     Route {
         body: Some("RotateRequest"),
         also: &[ErrorKind::Conflict],

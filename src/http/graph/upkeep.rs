@@ -165,15 +165,16 @@ pub(super) async fn metrics_summary(
 ) -> Result<Reply<Value>, ApiError> {
     let view = app.view(&caller, Access::Admin, query.tenant_id.as_deref(), DefaultTenant)?;
     let patterns = app.graph.n_patterns(&view).await.map_err(|error| of_graph(error, None))?;
-    let latest = app.runs.latest();
+    let shown = |at: Option<UnixMicros>| at.map(|at| iso(at.get()));
+    let jobs = app.runs.jobs().into_iter();
     let jobs: Map<String, Value> =
-        latest.iter().map(|(job, at)| ((*job).to_owned(), iso(at.get()).into())).collect();
+        jobs.map(|(job, at)| (job.to_owned(), shown(at).into())).collect();
     Ok(Reply(json!({
         "version": app.config.server.version,
         "rate_limit_enabled": app.config.limits.rates.is_some(),
         "scheduler_enabled": app.config.background.scheduler,
         "triggers": {
-            "last_run": latest.get(TRIGGER_CYCLE).map(|at| iso(at.get())),
+            "last_run": shown(app.runs.last(TRIGGER_CYCLE)),
             "patterns_registered": patterns,
         },
         "scheduler": { "jobs": jobs },

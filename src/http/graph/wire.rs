@@ -21,6 +21,7 @@ pub mod trigger;
 pub mod upkeep;
 pub mod upload;
 pub mod walk;
+pub mod workers;
 
 use crate::http::validate::{At, Checked};
 

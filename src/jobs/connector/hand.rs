@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use activekg_storage::ids::TenantId;
 use activekg_storage::queue::Leased;
 use tokio::task::{Id, JoinError, JoinSet};
-use tracing::error;
+use tracing::{Instrument as _, error};
 
 use super::{ConnectorWorker, Item, Outcome, no_place};
 use crate::connectors::{Change, Failure, Place, Provider, Said};
@@ -81,11 +81,12 @@ impl Hand {
             for leased in leased {
                 let (worker, place) = (worker.clone(), place.clone());
                 let payload = leased.payload.clone();
-                let task = self.working.spawn(async move {
+                let one = async move {
                     let begun = Instant::now();
                     let outcome = worker.one(&place, &payload).await;
                     (outcome, begun.elapsed())
-                });
+                };
+                let task = self.working.spawn(one.in_current_span());
                 self.items.insert(task.id(), Held { provider, leased, batch });
             }
         }

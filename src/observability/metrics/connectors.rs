@@ -22,6 +22,14 @@ const INVALID: [&str; 6] = [
     "unexpected_error",
 ];
 
+/// What a secret is called in metrics. Queries of old know the secret key of S3 by its short name.
+fn shown(field: &'static str) -> &'static str {
+    match field {
+        "secret_access_key" => "secret_key",
+        other => other,
+    }
+}
+
 /// Connectors: their secrets, the cache of opened ones, key rotation.
 pub struct ConnectorMetrics {
     hits: IntCounterVec,
@@ -70,8 +78,8 @@ impl ConnectorMetrics {
             }
             let fields = provider.fields();
             for field in fields.filter(|field| matches!(field.kind, Kind::Secret { .. })) {
-                not_opened.with_label_values(&[provider.as_str(), field.name]);
-                not_opened_fields.with_label_values(&[field.name]);
+                not_opened.with_label_values(&[provider.as_str(), shown(field.name)]);
+                not_opened_fields.with_label_values(&[shown(field.name)]);
             }
         }
         let invalidated = register.counters(
@@ -163,8 +171,8 @@ impl ConnectorMetrics {
 
     /// No key opens this field of a connector.
     pub fn not_opened(&self, provider: Provider, field: &'static str) {
-        self.not_opened.with_label_values(&[provider.as_str(), field]).inc();
-        self.not_opened_fields.with_label_values(&[field]).inc();
+        self.not_opened.with_label_values(&[provider.as_str(), shown(field)]).inc();
+        self.not_opened_fields.with_label_values(&[shown(field)]).inc();
     }
 
     /// A connector changed.

@@ -98,15 +98,26 @@ impl RefreshMetrics {
         self.cycle_nodes.observe(nodes as f64);
     }
 
+    /// There is such a job; it has not run yet.
+    pub fn expect(&self, job: &str, kind: ScheduleKind) {
+        self.runs.with_label_values(&[job, kind.as_str()]);
+        self.inter_run.with_label_values(&[job]);
+    }
+
     /// A scheduled job ran, so long after its last run.
     pub fn scheduled(&self, job: &str, kind: ScheduleKind, since_last: Option<Duration>) {
-        let kind = match kind {
-            ScheduleKind::Interval => "interval",
-            ScheduleKind::Cron => "cron",
-        };
-        self.runs.with_label_values(&[job, kind]).inc();
+        self.runs.with_label_values(&[job, kind.as_str()]).inc();
         if let Some(since_last) = since_last {
             self.inter_run.with_label_values(&[job]).observe(since_last.as_secs_f64());
+        }
+    }
+}
+
+impl ScheduleKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Interval => "interval",
+            Self::Cron => "cron",
         }
     }
 }

@@ -121,6 +121,9 @@ fn guarded() -> Vec<(Request, &'static str)> {
         (Request::get("/admin/queues/embedding/dead"), "super_admin"),
         (Request::delete("/admin/queues/embedding/dead"), "super_admin"),
         (Request::post("/admin/queues/embedding/dead/replay", &json!({})), "super_admin"),
+        (Request::get("/_admin/workers"), "super_admin"),
+        (Request::post("/_admin/workers/connector/scale", &json!({ "workers": 1 })), "super_admin"),
+        (Request::new("POST", "/_admin/workers/connector/restart"), "super_admin"),
     ]
 }
 
@@ -185,6 +188,7 @@ fn every_route_of_the_description_is_guarded_or_open() {
             let path = request.target.split('?').next().unwrap_or_default();
             let path = path.replace(NOBODY, "{id}").replace(ARCHIVE, "{name}");
             let path = path.replace("/queues/embedding", "/queues/{queue}");
+            let path = path.replace("/workers/connector", "/workers/{queue}");
             let path = path.replace("/connectors/http", "/connectors/{provider}");
             let path = path.replace("/http/t1", "/{provider}/{tenant}");
             let path = path.replace("/triggers/x", "/triggers/{name}");

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 use super::doc;
-use crate::common::{Options, Server};
+use crate::common::{Options, Request, Server};
 
 const CANARY: &str = "canary-0123456789-canary-0123456789-canary";
 const ENV: &[(&str, &str)] = &[("AUTO_EMBED_ON_CREATE", "false")];
@@ -369,4 +369,92 @@ fn the_lines_of_the_guides_work_with_redis_cli() {
     assert_eq!(cli(&["LRANGE", "connector:gcs:default:dlq", "0", "10"]), "");
     assert_eq!(cli(&["FLUSHDB"]), "OK");
     assert_eq!(cli(&["LLEN", key]), "1");
+}
+
+#[test]
+fn the_number_of_workers_changes_while_the_server_runs() {
+    let server = Server::start(&[("CONNECTOR_WORKER_CONCURRENCY", "2")]);
+    let running = |n: u64| {
+        let health = Request::get("/health");
+        server.until(&health, |answer| {
+            answer.json()["components"]["workers"]["connector"]["running"] == n
+        });
+    };
+    running(2);
+    assert!(says(&server, "workers status").contains("connector\t2\t2\t0\n"));
+    let said = says(&server, "workers scale connector 5");
+    assert!(said.contains("2 before, 5 until the server ends"), "{said}");
+    running(5);
+    assert_eq!(says(&server, "workers restart"), "5 connector workers began anew\n");
+    running(5);
+    says(&server, "workers scale connector 0");
+    running(0);
+    says(&server, "workers scale connector 1");
+    running(1);
+    assert_eq!(json_of(&server, "workers status")["workers"][0]["wanted"], 1);
+    for bad in
+        ["workers scale connector 65", "workers scale embedding 1", "workers scale connector"]
+    {
+        assert!(!run(&server, bad).status.success(), "{bad}");
+    }
+    server.post("/_admin/workers/embedding/scale", &json!({ "workers": 1 })).expect(404);
+    server.post("/_admin/workers/connector/scale", &json!({ "workers": 65 })).expect(422);
+}
+
+#[test]
+fn workers_that_are_off_stay_off() {
+    let server = Server::start(&[("RUN_CONNECTOR_WORKER", "false")]);
+    let refused = server.post("/_admin/workers/connector/scale", &json!({ "workers": 1 }));
+    assert!(refused.expect(409)["detail"].as_str().unwrap().contains("RUN_CONNECTOR_WORKER"));
+    server.post("/_admin/workers/connector/restart", &json!({})).expect(409);
+    assert_eq!(server.get("/_admin/workers").expect(200)["workers"][0]["wanted"], 0);
+}
+
+#[test]
+fn a_source_is_looked_at_and_a_connector_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("docs");
+    fs::create_dir_all(base.join("below")).unwrap();
+    fs::write(base.join("below/sample.pdf"), "not a page description").unwrap();
+    fs::write(base.join("other.md"), "# Other").unwrap();
+    let base = base.to_str().unwrap();
+    let server = Server::start(&[("ACTIVEKG_FILE_BASEDIRS", base), ("RUN_SCHEDULER", "false")]);
+    let body = json!({ "tenant_id": "acme", "config": { "path": base } });
+    server.post("/_admin/connectors/local/register", &body).expect(200);
+
+    let sample = format!("file://{base}/below/sample.pdf");
+    let listed = says(&server, "connectors test local --tenant acme --list below/");
+    assert!(listed.contains(&sample) && !listed.contains("other.md"), "{listed}");
+    let below = json_of(&server, "connectors test local --tenant acme --list below/ --limit 1");
+    assert_eq!((&below["objects_found"], &below["more"]), (&json!(1), &json!(false)));
+    assert_eq!(below["objects"][0]["size"], 22);
+    let plain = says(&server, "connectors test local --tenant acme");
+    assert_eq!(plain, "Successfully connected to local folder\n");
+    let stat = says(&server, &format!("connectors stat --uri {sample} --tenant acme"));
+    assert!(stat.starts_with("22\t") && !stat.contains("text/plain"), "{stat}");
+    let detected = says(&server, &format!("connectors stat --uri {sample} --tenant acme --detect"));
+    assert!(detected.contains("by its bytes: text/plain"), "{detected}");
+    for bad in [
+        format!("connectors stat --uri {sample}"),
+        format!("connectors stat --uri file://{base}/none --tenant acme"),
+        "connectors stat --uri file:///etc/hostname --tenant acme --detect".to_owned(),
+        "connectors stat --uri ftp://somewhere --tenant acme".to_owned(),
+    ] {
+        assert!(!run(&server, &bad).status.success(), "{bad}");
+    }
+    let both = json!({ "tenant_id": "acme", "list": "", "uri": sample });
+    server.post("/_admin/connectors/local/test", &both).expect(422);
+
+    let said = says(&server, "connectors set local --tenant acme poll_interval_seconds=120");
+    assert_eq!(said, "updated acme/local\n");
+    register(&server);
+    let key = dir.path().join("key");
+    fs::write(&key, format!("{CANARY}\n")).unwrap();
+    let set = format!("connectors set s3 --tenant acme secret_access_key=@{}", key.display());
+    assert!(!says(&server, &set).contains(CANARY));
+    let shown = says(&server, "connectors get s3 --tenant acme");
+    assert!(shown.contains("***REDACTED***") && !shown.contains(CANARY), "{shown}");
+    let short = run(&server, "connectors set s3 --tenant acme secret_access_key=canary-short");
+    assert!(!short.status.success());
+    assert!(!String::from_utf8_lossy(&short.stderr).contains("canary-short"), "{short:?}");
 }

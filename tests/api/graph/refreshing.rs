@@ -47,7 +47,12 @@ fn a_node_with_a_policy_is_refreshed_by_itself() {
     }
     let summary = server.get("/_admin/metrics_summary").expect(200);
     assert_eq!(summary["scheduler_enabled"], true);
-    assert!(summary["scheduler"]["jobs"]["refresh_cycle"].is_string());
+    let jobs = &summary["scheduler"]["jobs"];
+    assert!(jobs["refresh_cycle"].is_string());
+    // What has not been due yet is named all the same.
+    assert_eq!(jobs.get("purge_deleted_cycle"), Some(&Value::Null));
+    let never = "activekg_schedule_runs_total{job_id=\"purge_deleted_cycle\",kind=\"cron\"} 0";
+    assert!(text.contains(never), "{text}");
 }
 
 #[test]

@@ -198,7 +198,7 @@ async fn connections_that_fail_are_told_apart() {
         let never = futures_util::stream::pending();
         reply(200, &[], Body::from_stream(futures_util::StreamExt::chain(first, never)))
     });
-    let client = rest::client_within(Duration::from_millis(50)).unwrap();
+    let client = rest::client_within(Duration::from_millis(50), None).unwrap();
     let parts = Parts { client, ..Parts::of_test() };
     let stuck = open(Provider::S3, settings(stuck.await), parts);
     assert_eq!(class(stuck).await, FaultClass::Timeout);

@@ -9,6 +9,7 @@ mod tests;
 use activekg_storage::crypt::fields::Settings;
 use activekg_storage::crypt::rotate::ConnectorKey;
 use activekg_storage::ids::TenantId;
+use activekg_storage::time::UnixMicros;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -17,12 +18,19 @@ use crate::connectors::{Connector, LIST_MAX, Listed, Provider, Rotated};
 use crate::http::extract::{Input, Query};
 use crate::http::json::Document;
 use crate::http::validate::{At, Checked, Item};
-use crate::timestamp::iso;
+use crate::timestamp::{iso, parse};
 
 /// Most connectors that one transaction of a rotation seals again.
 const BATCH_MAX: i64 = 10_000;
 /// As many as it takes when nobody says otherwise.
 const BATCH: usize = 100;
+
+/// Longest prefix and address that is looked at, in characters.
+const NAME_MAX: usize = 4096;
+/// Most objects that a trial lists.
+const LIST_LIMIT: i64 = 1000;
+/// As many as it lists when nobody says otherwise.
+const LIST_DEFAULT: i64 = 100;
 
 /// A connector to be registered.
 pub struct Registration {
@@ -66,6 +74,29 @@ pub struct TrialRequest {
     pub tenant_id: Option<String>,
     /// Whole settings that are not stored, secrets in the clear; `None` for those that are.
     pub settings: Option<Settings>,
+    /// What of the source is looked at.
+    pub look: Look,
+}
+
+/// What of a source is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// One object, whichever comes first.
+    First,
+    /// The objects below a prefix, 1 to 1000 of them.
+    Below {
+        /// The prefix; below the connector's own.
+        prefix: String,
+        /// Most objects.
+        limit: usize,
+    },
+    /// The object of an address; and its bytes, if its type is to be found out.
+    At {
+        /// The address.
+        uri: String,
+        /// Whether its type is to be found out.
+        detect: bool,
+    },
 }
 
 impl TrialRequest {
@@ -80,7 +111,22 @@ impl TrialRequest {
             let mut fields = At::body(&document.value).fields()?;
             let tenant_id = fields.optional("tenant_id", None, tenant);
             let settings = fields.nullable("config", |at| settings::whole(provider, at));
-            fields.finish().map(|()| Self { tenant_id, settings })
+            let name = |at: At<'_>| at.string_of(0, NAME_MAX);
+            let (below, uri) = (fields.nullable("list", name), fields.nullable("uri", name));
+            let limit = fields.optional("limit", LIST_DEFAULT, |at| at.int_in(1, LIST_LIMIT));
+            let detect = fields.optional("detect", false, |at| at.bool());
+            fields.finish()?;
+            let look = match (below, uri) {
+                (None, None) => Look::First,
+                // Within the bounds it fits.
+                (Some(prefix), None) => Look::Below { prefix, limit: limit as usize },
+                (None, Some(uri)) => Look::At { uri, detect },
+                (Some(_), Some(_)) => {
+                    let why = "either a list or one uri is asked for, not both";
+                    return At::body(&document.value).value_error(why);
+                }
+            };
+            Ok(Self { tenant_id, settings, look })
         };
         parse().map_err(redact::items)
     }
@@ -155,6 +201,49 @@ impl Query for OwnerQuery {
         let mut fields = At::query(query).fields()?.with_null_for_missing();
         let tenant_id = fields.required("tenant_id", |at| at.string_of(1, TENANT_MAX));
         fields.finish().map(|()| Self { tenant_id })
+    }
+}
+
+/// Query of GET /_admin/connectors/keys: which connectors have a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeysQuery {
+    /// Only those of the tenant it names; the counts are of it too.
+    pub tenant_id: Option<String>,
+    /// Only those of this provider.
+    pub provider: Option<String>,
+    /// Only those that are sealed with another version of the key.
+    pub not_version: Option<u32>,
+    /// Only those that changed then or later.
+    pub updated_since: Option<UnixMicros>,
+}
+
+impl Query for KeysQuery {
+    fn parse(query: &Value) -> Checked<Self> {
+        let mut fields = At::query(query).fields()?;
+        let tenant_id = fields.optional("tenant_id", None, tenant);
+        let provider = fields.nullable("provider", |at| at.string_of(1, TENANT_MAX));
+        let not_version = fields.nullable("not_version", |at| at.int_in(0, i64::from(u32::MAX)));
+        let updated_since = fields.nullable("updated_since", instant);
+        // Within the bounds it fits.
+        let not_version = not_version.map(|version| version as u32);
+        fields.finish().map(|()| Self { tenant_id, provider, not_version, updated_since })
+    }
+}
+
+fn instant(at: At<'_>) -> Checked<UnixMicros> {
+    match parse(&at.string()?) {
+        Some(micros) => Ok(UnixMicros(micros)),
+        None => at.value_error("a time is written as 2026-02-03T10:00:00Z"),
+    }
+}
+
+impl KeysQuery {
+    /// Whether a connector has a row.
+    #[must_use]
+    pub fn wants(&self, listed: &Listed) -> bool {
+        self.provider.as_ref().is_none_or(|provider| *provider == listed.provider)
+            && self.not_version.is_none_or(|version| version != listed.key_version)
+            && self.updated_since.is_none_or(|since| since <= listed.updated_at)
     }
 }
 

@@ -66,7 +66,9 @@ fn the_drill_and_the_way_back() {
     });
     server.start_again(&[("CONNECTOR_KEK_V2", V2), ("CONNECTOR_KEK_ACTIVE_VERSION", "2")]);
     assert_eq!(candidates(&server), ROWS);
-    let keys = server.get(&at("keys")).expect(200);
+    let mut keys = server.get(&at("keys")).expect(200);
+    let rows = keys.as_object_mut().unwrap().remove("rows").unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), ROWS);
     let expected = json!({ "active_version": 2, "available_versions": [1, 2], "distribution": { "1": ROWS }, "pending": ROWS, "total": ROWS });
     assert_eq!(keys, expected);
     let none = json!({ "dry_run": true, "providers": ["azure"] });
@@ -166,4 +168,29 @@ fn a_rotation_that_is_killed_is_taken_up_again() {
     for n in 0..ROWS {
         server.get(&at(&format!("s3?tenant_id={}", tenant(n)))).expect(200);
     }
+}
+
+#[test]
+fn rows_of_the_key_status_are_chosen() {
+    let server = Server::start(&[]);
+    for tenant in ["acme", "harbor"] {
+        let config = json!({ "urls": ["https://example.org/a"], "bearer_token": "canary-token" });
+        let body = json!({ "tenant_id": tenant, "config": config });
+        server.post("/_admin/connectors/http/register", &body).expect(200);
+    }
+    let rows = |query: &str| {
+        let status = server.get(&format!("/_admin/connectors/keys{query}")).expect(200);
+        let rows = status["rows"].as_array().unwrap().iter();
+        let tenants: Vec<_> =
+            rows.map(|row| row["tenant_id"].as_str().unwrap().to_owned()).collect();
+        (status["total"].as_u64().unwrap(), tenants)
+    };
+    let both = vec!["acme".to_owned(), "harbor".to_owned()];
+    assert_eq!(rows(""), (2, both.clone()));
+    assert_eq!(rows("?tenant_id=acme"), (1, vec!["acme".to_owned()]));
+    assert_eq!(rows("?provider=s3"), (2, Vec::new()));
+    assert_eq!(rows("?not_version=1"), (2, Vec::new()));
+    assert_eq!(rows("?not_version=2&updated_since=2000-01-01T00:00:00Z"), (2, both));
+    assert_eq!(rows("?updated_since=2999-01-01T00:00:00Z"), (2, Vec::new()));
+    server.get("/_admin/connectors/keys?updated_since=soon").expect(422);
 }
