@@ -3,9 +3,10 @@
 //! Not ready; no new connections, requests drained; workers at a safe point; indexes committed;
 //! the store closed. Nothing is flushed while something may still write to it.
 
+use std::io;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 /// Parts of the budget: for the requests, for the workers, and for what comes after them.
@@ -37,31 +38,57 @@ pub fn to_finish(whole: Duration) -> Duration {
     whole / (STAGES * 2)
 }
 
-/// Waits for the signal to stop: SIGTERM, SIGINT, or SIGQUIT.
+/// The signals to stop: SIGTERM, SIGINT, and SIGQUIT.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    /// Takes note of them from now on; before, each of them ends the process.
+    ///
+    /// # Errors
+    ///
+    /// When the process cannot listen for signals.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    /// Waits for the next one; its name.
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.quit.recv() => "SIGQUIT",
+        }
+    }
+
+    /// Waits for the first one. A second one then ends the process at once.
+    pub async fn first(mut self) {
+        let name = self.next().await;
+        info!(signal = name, "stopping");
+        // A second signal means that the operator does not want to wait.
+        tokio::spawn(async move {
+            self.next().await;
+            warn!("stopped at once by a second signal; what was acknowledged is safe");
+            std::process::exit(130);
+        });
+    }
+}
+
+/// Waits for a signal to stop, from now on. See [`Signals::first`].
 ///
 /// # Errors
 ///
 /// When the process cannot listen for signals.
-pub async fn signalled() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
-    let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-        _ = quit.recv() => "SIGQUIT",
-    };
-    info!(signal = name, "stopping");
-    // A second signal means that the operator does not want to wait.
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = quit.recv() => {}
-        }
-        warn!("stopped at once by a second signal; what was acknowledged is safe");
-        std::process::exit(130);
-    });
+pub async fn signalled() -> io::Result<()> {
+    Signals::listen()?.first().await;
     Ok(())
 }
 

@@ -7,13 +7,15 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command};
+use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use super::banner;
 use crate::config::options::NumberedKey;
 use crate::config::{Config, Options, Secret, Shown, fingerprint, masked};
 use crate::observability::logs;
-use crate::{shutdown, startup};
+use crate::shutdown::Signals;
+use crate::startup;
 
 /// Serve the HTTP API
 ///
@@ -74,7 +76,22 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         if let Some(file) = log_file {
             tokio::spawn(logs::reopen_on_hangup(file));
         }
+        // Before anybody is answered: who is may stop the server at once. On a thread of its own,
+        // for much of a start keeps this one busy.
+        let mut signals = Signals::listen().context("listen for signals")?;
+        let (started, has_started) = oneshot::channel();
+        let waiting = tokio::spawn(async move {
+            tokio::select! {
+                _ = has_started => signals,
+                signal = signals.next() => {
+                    info!(signal, "stopped while starting; the store is whole at any moment");
+                    std::process::exit(0);
+                }
+            }
+        });
         let server = startup::start(config.clone()).await?;
+        let _ = started.send(()); // it waits for nothing else
+        let signals = waiting.await.context("listen for signals")?;
         // Logs own stdout. Later starts without a person watching need no banner.
         if first_run || std::io::stderr().is_terminal() {
             eprintln!("{}", banner::text(&config, server.addr));
@@ -84,7 +101,7 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         if let Some(problem) = server.app().authenticator.problem() {
             error!("every request that needs a token is turned away: {problem}");
         }
-        shutdown::signalled().await.context("listen for signals")?;
+        signals.first().await;
         server.stop().await;
         Ok(())
     })
