@@ -225,11 +225,15 @@ fn drain(store: &Store, items: &[Given]) -> Result<(), TestCaseError> {
         for owner in 0..TENANTS.len() {
             let live = mine(items, number, owner).into_iter();
             let live = live.filter(|item| !matches!(item.job.place, OldPlace::Dead { .. }));
-            // Those that were leased go first, those with something newer last.
+            // Those that may have ended the process go first, those with something newer last.
             let mut expected: Vec<_> = live
                 .map(|Given { id, job, .. }| {
-                    let leased = matches!(job.place, OldPlace::Leased { .. });
-                    let group = match (&job.successor, leased) {
+                    let suspect = match job.place {
+                        OldPlace::Leased { .. } => true,
+                        OldPlace::Delayed { .. } => job.crashes > 0,
+                        OldPlace::Ready | OldPlace::Dead { .. } => false,
+                    };
+                    let group = match (&job.successor, suspect) {
                         (Some(_), _) => 2,
                         (None, true) => 0,
                         (None, false) => 1,
