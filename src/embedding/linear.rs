@@ -193,19 +193,13 @@ impl Linear {
         scratch: &mut Scratch,
         out: &mut [f32],
     ) {
-        let Matrix { numbers, rows } = input;
-        let (depth, kernel) = (depth(self.inputs), session.kernel());
-        let Scratch { lines, blocks, .. } = scratch;
-        let lines = lend(lines, rows.next_multiple_of(BLOCK) * depth, Line::ZERO);
-        let numbers = &numbers[..rows * stride(self.inputs)];
-        round_to_bf16(kernel, numbers, stride(self.inputs), self.inputs, lines, depth);
+        let kernel = session.kernel();
         let stride = self.bias.len();
-        self.products_bf16(
+        self.products_rounded(
             session,
-            lines,
-            rows,
+            input,
             panels,
-            blocks,
+            scratch,
             |sums, rows, bias, first, column| {
                 let out = &mut out[first * stride + column..];
                 match then {
@@ -227,20 +221,14 @@ impl Linear {
         out: &mut Vec<Line>,
     ) -> bool {
         let Packed::Bf16(panels) = &self.weights else { return false };
-        let Matrix { numbers, rows } = input;
-        let (depth, kernel) = (depth(self.inputs), session.kernel());
-        let Scratch { lines, blocks, .. } = scratch;
-        let lines = lend(lines, rows.next_multiple_of(BLOCK) * depth, Line::ZERO);
-        let numbers = &numbers[..rows * stride(self.inputs)];
-        round_to_bf16(kernel, numbers, stride(self.inputs), self.inputs, lines, depth);
+        let (kernel, rows) = (session.kernel(), input.rows);
         let wide = self.bias.len().div_ceil(Line::HALVES);
         let out = lend(out, rows.next_multiple_of(BLOCK) * wide, Line::ZERO);
-        self.products_bf16(
+        self.products_rounded(
             session,
-            lines,
-            rows,
+            input,
             panels,
-            blocks,
+            scratch,
             |sums, rows, bias, first, column| {
                 let (out, line) = (&mut out[first * wide..], column / Line::HALVES);
                 finish_gelu_to_bf16(kernel, sums, rows, bias, out, line, wide);
@@ -260,18 +248,12 @@ impl Linear {
         out: &mut Parts,
     ) {
         let Packed::Bf16(panels) = &self.weights else { return };
-        let Matrix { numbers, rows } = input;
-        let (depth, kernel) = (depth(self.inputs), session.kernel());
-        let Scratch { lines, blocks, .. } = scratch;
-        let lines = lend(lines, rows.next_multiple_of(BLOCK) * depth, Line::ZERO);
-        let numbers = &numbers[..rows * stride(self.inputs)];
-        round_to_bf16(kernel, numbers, stride(self.inputs), self.inputs, lines, depth);
-        self.products_bf16(
+        let kernel = session.kernel();
+        self.products_rounded(
             session,
-            lines,
-            rows,
+            input,
             panels,
-            blocks,
+            scratch,
             |sums, rows, bias, first, column| {
                 let first = first_token + first;
                 for (i, bias) in bias.as_chunks::<{ Line::HALVES }>().0.iter().enumerate() {
@@ -304,6 +286,24 @@ impl Linear {
                 finish(kernel, sums, rows, bias, &mut out[first * stride + column..], stride);
             },
         );
+    }
+
+    /// [`Linear::products_bf16`] of rows of floats, rounded first.
+    fn products_rounded(
+        &self,
+        session: &Session<'_>,
+        input: Matrix<'_>,
+        panels: &[Line],
+        scratch: &mut Scratch,
+        done: impl FnMut(&SumsF32, usize, &[f32], usize, usize),
+    ) {
+        let Matrix { numbers, rows } = input;
+        let (depth, stride) = (depth(self.inputs), stride(self.inputs));
+        let Scratch { lines, blocks, .. } = scratch;
+        let lines = lend(lines, rows.next_multiple_of(BLOCK) * depth, Line::ZERO);
+        let numbers = &numbers[..rows * stride];
+        round_to_bf16(session.kernel(), numbers, stride, self.inputs, lines, depth);
+        self.products_bf16(session, lines, rows, panels, blocks, done);
     }
 
     /// The products of rows of bf16, two panels of columns at a time: `done` gets the sums, how many
