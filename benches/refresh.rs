@@ -12,7 +12,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use activekg::embedding::Windows;
 use activekg::graph::{FreeSpace, Graph, Settings};
 use activekg_storage::ids::{NodeId, TenantId};
 use activekg_storage::tables::Json;
@@ -144,15 +143,5 @@ fn record(n: u64, refreshed: UnixMicros) -> NodeRecord {
 }
 
 fn settings() -> Settings {
-    Settings {
-        auto_embed: true,
-        report_jobs: true,
-        queue_max: 0,
-        tenant_max: 0,
-        embedding_prefix: false,
-        extraction_version: "1.0.0".to_owned(),
-        windows: Windows::First,
-        delivers: false,
-        retention: std::time::Duration::from_secs(30 * 24 * 3600),
-    }
+    Settings::default()
 }

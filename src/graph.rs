@@ -117,6 +117,23 @@ pub struct Settings {
     pub retention: Duration,
 }
 
+/// Without limits; jobs are reported, a text has one window, and what is deleted is kept for 30 days.
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            auto_embed: true,
+            report_jobs: true,
+            queue_max: 0,
+            tenant_max: 0,
+            embedding_prefix: false,
+            extraction_version: "1.0.0".to_owned(),
+            windows: Windows::First,
+            delivers: false,
+            retention: Duration::from_secs(30 * 24 * 3600),
+        }
+    }
+}
+
 /// The graph in the store.
 #[derive(Clone)]
 pub struct Graph {

@@ -12,7 +12,6 @@ use activekg_storage::{Readable, Scan, Store, StoreOptions, TenantId};
 use tempfile::TempDir;
 
 use super::{Error, in_background};
-use crate::embedding::Windows;
 use crate::graph::{self, EventQuery, FreeSpace, Graph, Listing, Node, View};
 use crate::search;
 
@@ -110,17 +109,8 @@ struct Asked {
 async fn ask(store: &Arc<Store>, dir: &Path) -> Result<Asked, Error> {
     let failed = |error: graph::Error| Error::Trial(error.to_string());
     let tenants = tenants(store)?;
-    let settings = graph::Settings {
-        auto_embed: false,
-        report_jobs: false,
-        queue_max: 0,
-        tenant_max: 0,
-        embedding_prefix: false,
-        extraction_version: String::new(),
-        windows: Windows::First,
-        delivers: false,
-        retention: Duration::from_secs(30 * 24 * 3600),
-    };
+    let settings =
+        graph::Settings { auto_embed: false, report_jobs: false, ..graph::Settings::default() };
     let space = FreeSpace::new(dir.to_owned(), Some(0)).map_err(Error::Target)?;
     let graph = Graph::new(store.clone(), settings, Arc::new(SystemClock), space);
     let mut asked = Asked::default();

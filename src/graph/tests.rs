@@ -37,17 +37,7 @@ pub(super) fn bench(settings: Settings) -> Bench {
 }
 
 pub(super) fn settings() -> Settings {
-    Settings {
-        auto_embed: true,
-        report_jobs: true,
-        queue_max: 0,
-        tenant_max: 0,
-        embedding_prefix: false,
-        extraction_version: "1.0.0".to_owned(),
-        windows: Windows::First,
-        delivers: false,
-        retention: Duration::from_secs(30 * 24 * 3600),
-    }
+    Settings::default()
 }
 
 /// Who makes the vectors of these tests.

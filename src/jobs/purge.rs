@@ -102,7 +102,6 @@ mod tests {
 
     use super::*;
     use crate::config;
-    use crate::embedding::Windows;
     use crate::graph::{self, FreeSpace};
     use crate::timestamp::{iso, parse};
 
@@ -130,17 +129,8 @@ mod tests {
     fn schedule(dir: &std::path::Path, clock: &Arc<ManualClock>) -> (PurgeSchedule, Arc<Metrics>) {
         let store = Arc::new(Store::open(dir, StoreOptions::default()).unwrap());
         let retention = Duration::from_secs(30 * 24 * 3600);
-        let settings = graph::Settings {
-            auto_embed: false,
-            report_jobs: false,
-            queue_max: 0,
-            tenant_max: 0,
-            embedding_prefix: false,
-            extraction_version: "1.0.0".to_owned(),
-            windows: Windows::First,
-            delivers: false,
-            retention,
-        };
+        let settings =
+            graph::Settings { auto_embed: false, report_jobs: false, ..graph::Settings::default() };
         let space = FreeSpace::new(dir.to_owned(), Some(0)).unwrap();
         let graph = Graph::new(store, settings, clock.clone(), space);
         let metrics = Arc::new(Metrics::new(Registry::new(), UnixMicros(0)).unwrap());

@@ -9,7 +9,6 @@ use activekg_storage::{Readable, Scan, StoreOptions};
 use serde_json::json;
 
 use super::*;
-use crate::embedding::Windows;
 use crate::graph::{
     FreeSpace, Graph, JOB_PURGED, MadeBy, NewNode, Node, Object, QUEUE, Requeue, Settings, View,
     wrong_counters,
@@ -29,17 +28,7 @@ fn bench() -> Bench {
     let store = Arc::new(Store::open(dir.path(), StoreOptions::default()).unwrap());
     let clock = ManualClock::at(UnixMicros(1_000_000_000_000));
     let space = FreeSpace::new(dir.path().to_owned(), Some(0)).unwrap();
-    let settings = Settings {
-        auto_embed: true,
-        report_jobs: true,
-        queue_max: 0,
-        tenant_max: 0,
-        embedding_prefix: false,
-        extraction_version: "1.0.0".to_owned(),
-        windows: Windows::First,
-        delivers: false,
-        retention: std::time::Duration::from_secs(30 * 24 * 3600),
-    };
+    let settings = Settings::default();
     let shown: Arc<dyn Clock> = Arc::new(clock.clone());
     let graph = Graph::new(store.clone(), settings, shown.clone(), space);
     Bench { graph, queues: Queues::new(store, shown), clock, _dir: dir }

@@ -102,17 +102,7 @@ impl Site {
             Indexer::start(store.clone(), indexes.clone(), opened, Arc::new(clock.clone()), |_| ())
                 .expect("a thread");
         let embedder = Embedder::start(encoder, EmbedderOptions::default()).expect("threads");
-        let settings = graph::Settings {
-            auto_embed: true,
-            report_jobs: false,
-            queue_max: 0,
-            tenant_max: 0,
-            embedding_prefix: false,
-            extraction_version: "1.0.0".to_owned(),
-            windows: Windows::First,
-            delivers: false,
-            retention: Duration::from_secs(30 * 24 * 3600),
-        };
+        let settings = graph::Settings { report_jobs: false, ..graph::Settings::default() };
         let space = FreeSpace::new(dir.path().to_owned(), Some(0)).expect("a file system");
         let graph = Graph::new(store.clone(), settings, Arc::new(clock.clone()), space);
         let settings = search::Settings {

@@ -9,7 +9,6 @@ use tempfile::TempDir;
 use super::*;
 use crate::connectors::{Connector, Origin, SourceParts};
 use crate::documents;
-use crate::embedding::Windows;
 use crate::graph::{FreeSpace, View};
 
 /// A folder that documents are made of.
@@ -30,7 +29,7 @@ fn bench() -> Bench {
     let store = Arc::new(Store::open(data.path(), StoreOptions::default()).unwrap());
     let space = FreeSpace::new(data.path().to_owned(), Some(0)).unwrap();
     let clock = Arc::new(ManualClock::at(UnixMicros(1_000_000)));
-    let graph = Graph::new(store, graph_settings(), clock, space);
+    let graph = Graph::new(store, graph::Settings::default(), clock, space);
     let limits = documents::Limits {
         timeout: Duration::from_secs(10),
         memory_bytes: 64 << 20,
@@ -41,20 +40,6 @@ fn bench() -> Bench {
     let extractor = Extractor::new(limits, None);
     let processor = Processor::new(graph.clone(), extractor, chunking, 1 << 20);
     Bench { graph, processor, place: place(dir.path()), dir, _data: data }
-}
-
-fn graph_settings() -> graph::Settings {
-    graph::Settings {
-        auto_embed: true,
-        report_jobs: true,
-        queue_max: 0,
-        tenant_max: 0,
-        embedding_prefix: false,
-        extraction_version: "1.0.0".to_owned(),
-        windows: Windows::First,
-        delivers: false,
-        retention: Duration::from_secs(30 * 24 * 3600),
-    }
 }
 
 fn place(folder: &std::path::Path) -> Place {
