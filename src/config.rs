@@ -137,6 +137,8 @@ pub struct Background {
     pub scheduler: bool,
     /// Polls GCS buckets.
     pub gcs_poller: bool,
+    /// Watch the folders of local connectors.
+    pub file_watcher: bool,
 }
 
 impl Config {
@@ -211,12 +213,14 @@ impl Background {
             run_connector_worker,
             run_scheduler,
             run_gcs_poller,
+            run_file_watcher,
         } = options;
         Ok(Self {
             embedding_worker: read::boolean("RUN_EMBEDDING_WORKER", run_embedding_worker, true)?,
             connector_worker: read::boolean("RUN_CONNECTOR_WORKER", run_connector_worker, true)?,
             scheduler: read::boolean("RUN_SCHEDULER", run_scheduler, true)?,
             gcs_poller: read::boolean("RUN_GCS_POLLER", run_gcs_poller, true)?,
+            file_watcher: read::boolean("RUN_FILE_WATCHER", run_file_watcher, true)?,
         })
     }
 }

@@ -30,7 +30,7 @@ use tracing::{Instrument as _, error, error_span};
 
 pub use connector::{ConnectorWorker, WorkerCounts};
 pub use coverage::CoverageGauges;
-pub use crew::{CREW_MAX, Crew, Off};
+pub use crew::{CREW_MAX, Crew, CrewError};
 pub use embedding::EmbeddingWorker;
 pub use jwks::KeyWatch;
 pub use poller::Poller;
@@ -112,6 +112,18 @@ impl Supervisor {
     }
 }
 
+/// What `work` comes to, done where it may block. Its panic is that of the worker that waits for it.
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Never begun: the runtime goes down, and the worker with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -135,6 +147,13 @@ mod tests {
         seen.recv().await.expect("the worker ran again");
         assert!(supervisor.stop(Duration::from_secs(5)).await);
         assert_eq!(runs.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "off the rails")]
+    async fn a_panic_off_the_thread_is_the_worker_s() {
+        assert_eq!(off_thread(|| 1).await, 1);
+        off_thread(|| panic!("off the rails")).await
     }
 
     #[tokio::test]

@@ -12,9 +12,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use activekg_storage::ids::TenantId;
-use activekg_storage::tables::connectors::{CONFIGS, CURSORS, CursorRecord};
+use activekg_storage::tables::connectors::{CONFIGS, CURSORS, CursorRecord, settings_at};
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{Readable, StorageError, WriteTx};
+use futures_util::future::join_all;
 
 use super::source::{Fault, FaultClass, News, Source, SourceParts};
 use super::{Action, Change, Connector, Connectors, Error, Found, Origin, Provider, queue};
@@ -24,6 +25,10 @@ const PAGES_MAX: usize = 100_000;
 
 /// Objects of one listing at most: each is remembered, in a few bytes, until the end of it.
 const OBJECTS_MAX: usize = 5_000_000;
+/// Objects that a source is asked for at the same time.
+const AT_ONCE: usize = 16;
+/// Objects that are looked up before their changes are queued, in one transaction.
+const STEP: usize = 500;
 /// Longest run: others wait for its place.
 const RUN_MAX: Duration = Duration::from_secs(4 * 60 * 60);
 
@@ -103,7 +108,8 @@ impl Connectors {
         let interval = Duration::from_secs(seconds.unwrap_or(900));
         let last = self.cursor(tenant, provider, "").await?.map(|record| record.updated_at);
         // One that was given other settings since is looked at again.
-        let last = last.filter(|last| *last >= connector.updated_at);
+        let settings_at = self.settings_at(tenant, provider, connector).await?;
+        let last = last.filter(|last| *last >= settings_at);
         Ok(last.map_or(UnixMicros(i64::MIN), |last| last.plus(interval)))
     }
 
@@ -119,10 +125,51 @@ impl Connectors {
         connector: &Connector,
         parts: &SourceParts,
     ) -> Result<Polled, PollError> {
-        let source = Source::open(provider, connector, parts).map_err(PollError::Init)?;
-        let (version, polled) = (connector.updated_at, Polled::default());
-        let run = Run { connectors: self, tenant, provider, version, source, polled };
+        let run = self.run(tenant, provider, connector, parts).await?;
         within(RUN_MAX, run.whole()).await
+    }
+
+    /// Looks at these objects of a connector, which somebody saw change, and queues those that did.
+    /// Where one is gone below which others are known, everything is looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`PollError`] says.
+    pub async fn look_at(
+        &self,
+        tenant: &TenantId,
+        provider: Provider,
+        connector: &Connector,
+        parts: &SourceParts,
+        uris: &[String],
+    ) -> Result<Polled, PollError> {
+        let run = self.run(tenant, provider, connector, parts).await?;
+        within(RUN_MAX, run.named(uris)).await
+    }
+
+    async fn run<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        provider: Provider,
+        connector: &Connector,
+        parts: &SourceParts,
+    ) -> Result<Run<'a>, PollError> {
+        let source = Source::open(provider, connector, parts).map_err(PollError::Init)?;
+        let version = self.settings_at(tenant, provider, connector).await?;
+        let polled = Polled::default();
+        Ok(Run { connectors: self, tenant, provider, version, source, polled })
+    }
+
+    /// Since when a connector has its settings.
+    async fn settings_at(
+        &self,
+        tenant: &TenantId,
+        provider: Provider,
+        connector: &Connector,
+    ) -> Result<UnixMicros, Error> {
+        let key = (tenant.clone(), provider.as_str().to_owned());
+        let (inner, updated_at) = (self.0.clone(), connector.updated_at);
+        super::blocking(move || Ok(settings_at(&inner.store.read()?, &key, updated_at)?)).await
     }
 
     /// How far a feed or a listing of a connector has come.
@@ -215,12 +262,58 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Looks at so many objects, and queues those that changed.
+    async fn named(mut self, uris: &[String]) -> Result<Polled, PollError> {
+        for uris in uris.chunks(STEP) {
+            let (mut found, mut gone) = (Vec::new(), Vec::new());
+            for (uri, now) in self.looked_up(uris).await {
+                match now {
+                    Ok(Some(object)) => found.push(object),
+                    Ok(None) => gone.push(uri.clone()),
+                    // The next poll finds what cannot be told now.
+                    Err(_) => {}
+                }
+            }
+            for uri in &gone {
+                if self.knows_below(uri).await? {
+                    return self.whole().await;
+                }
+            }
+            self.take_in(found, gone, None).await?;
+        }
+        Ok(self.polled)
+    }
+
+    /// What the source has at these addresses, a few of which are asked for at a time.
+    async fn looked_up<'u>(
+        &self,
+        uris: &'u [String],
+    ) -> Vec<(&'u String, Result<Option<Found>, Fault>)> {
+        let mut asked = Vec::with_capacity(uris.len());
+        for uris in uris.chunks(AT_ONCE) {
+            let found = join_all(uris.iter().map(|uri| self.source.stat(uri))).await;
+            asked.extend(uris.iter().zip(found));
+        }
+        asked
+    }
+
     /// Queues a part of a feed and keeps its cursor.
     async fn take_news(&mut self, feed: &str, news: News) -> Result<(), PollError> {
         let News { found, gone, cursor, more: _, moved: _ } = news;
+        self.take_in(found, gone, Some((feed.to_owned(), cursor))).await
+    }
+
+    /// Queues what is not as it is remembered, and in the same transaction keeps the cursor of a
+    /// feed that told of it.
+    async fn take_in(
+        &mut self,
+        found: Vec<Found>,
+        gone: Vec<String>,
+        cursor: Option<(String, String)>,
+    ) -> Result<(), PollError> {
         self.polled.seen += found.len() as u64;
         let (tenant, provider, version) = (self.tenant.clone(), self.provider, self.version);
-        let (feed, now) = (feed.to_owned(), self.connectors.0.clock.now());
+        let now = self.connectors.0.clock.now();
         let written = self.connectors.0.store.write(move |tx| {
             still_on(tx, &tenant, provider, version)?;
             let mut changes = Vec::new();
@@ -237,7 +330,9 @@ impl Run<'_> {
                 }
             }
             queue::enqueue(tx, &tenant, provider, &changes, now)?;
-            keep(tx, &tenant, provider, &feed, cursor, now)?;
+            if let Some((feed, cursor)) = cursor {
+                keep(tx, &tenant, provider, &feed, cursor, now)?;
+            }
             Ok::<_, PollError>((changes.len(), changes.len() - n_changed))
         });
         let (queued, gone) = written.await?.value;
@@ -283,7 +378,9 @@ fn still_on(
 ) -> Result<(), PollError> {
     let key = (tenant.clone(), provider.as_str().to_owned());
     match tx.get(&CONFIGS, &key)? {
-        Some(record) if record.enabled && record.updated_at == version => Ok(()),
+        Some(record) if record.enabled && settings_at(tx, &key, record.updated_at)? == version => {
+            Ok(())
+        }
         _ => Err(PollError::Off),
     }
 }

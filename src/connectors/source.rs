@@ -14,6 +14,7 @@ mod object;
 mod parts;
 mod rest;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use activekg_storage::time::UnixMicros;
@@ -26,6 +27,7 @@ use crate::graph::Object;
 pub use fault::{Fault, FaultClass};
 pub use parts::SourceParts;
 
+pub use local::uri as file_uri;
 pub(super) use object::azure_host;
 
 use drive::Drive;
@@ -179,6 +181,15 @@ impl Source {
             Inner::Drive(drive) => drive.fetch(found, max_bytes).await,
             Inner::Local(local) => local.fetch(&found.uri, max_bytes).await,
             Inner::Pages(pages) => pages.fetch(&found.uri, max_bytes).await,
+        }
+    }
+
+    /// The folder that it is, if it is one of this machine.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        match &*self.0 {
+            Inner::Local(local) => Some(local.path()),
+            Inner::Bucket(_) | Inner::Drive(_) | Inner::Pages(_) => None,
         }
     }
 

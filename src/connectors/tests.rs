@@ -84,6 +84,11 @@ impl Fixture {
         over(&self.store, &self.metrics, &self.clock, ring(keys, active))
     }
 
+    /// The same store after a restart with a second key, to which all is to be changed.
+    pub(super) fn with_second_key(&self) -> Connectors {
+        self.with_keys(&[(1, FIRST), (2, SECOND)], 2)
+    }
+
     fn record(&self, tenant: &str, provider: &str) -> ConnectorRecord {
         let key = (name(tenant), provider.to_owned());
         self.store.read().unwrap().get(&CONFIGS, &key).unwrap().expect("it is there")
@@ -213,7 +218,7 @@ async fn rotation_seals_all_but_what_does_not_open() {
         f.store.write(move |tx| tx.put(&CONFIGS, &(name("t07"), "s3".to_owned()), &damaged));
     damage.await.unwrap();
 
-    let connectors = f.with_keys(&[(1, FIRST), (2, SECOND)], 2);
+    let connectors = f.with_second_key();
     let held = connectors.get(&name("t01"), "s3").await.unwrap();
     assert_eq!(held.key_version, 1);
     let all = Selection::default();

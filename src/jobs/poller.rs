@@ -1,6 +1,9 @@
-//! Polls connectors when they are due.
+//! Polls connectors when they are due, and looks at what was seen to change in watched folders.
+
+mod watch;
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,16 +16,22 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, error, info, warn};
 
-use crate::connectors::poll::PollError;
-use crate::connectors::{Connector, Connectors, Error, Provider, SourceParts};
+use super::off_thread;
+use crate::connectors::poll::{PollError, Polled};
+use crate::connectors::source::file_uri;
+use crate::connectors::{Connector, Connectors, Error, Listed, Provider, Source, SourceParts};
 use crate::observability::metrics::{Metrics, ScheduleKind};
 use crate::refresh::RunLog;
+
+use watch::{Hint, Watches};
 
 /// Time between two cycles. It is read off the clock, so that one that was missed while the machine
 /// slept is made when it wakes.
 const PERIOD: Duration = Duration::from_secs(60);
 /// How often the clock is looked at, and whether a connector is new.
 const TICK: Duration = Duration::from_secs(5);
+/// Least time between two such looks, however much happens in watched folders.
+const TICK_MIN: Duration = Duration::from_millis(200);
 /// Longest time that a source may ask to be left alone.
 const WAIT_MAX: Duration = Duration::from_secs(60 * 60);
 /// Connectors that are polled at the same time.
@@ -40,6 +49,10 @@ pub struct Poller {
     polling: Arc<Mutex<HashSet<TenantId>>>,
     /// When connectors are due, as they were when that was found.
     due: Arc<Mutex<HashMap<TenantId, Due>>>,
+    /// Tells what happens in folders, where these are watched.
+    watches: Option<Watches>,
+    /// The folders of connectors, as of when these were changed.
+    folders: Arc<Mutex<HashMap<TenantId, (UnixMicros, Option<PathBuf>)>>>,
 }
 
 /// When a connector is due, unless it is changed before.
@@ -47,6 +60,8 @@ pub struct Poller {
 struct Due {
     at: UnixMicros,
     updated_at: UnixMicros,
+    /// The last run failed: not before then, whatever happens.
+    failed: bool,
 }
 
 impl Poller {
@@ -61,8 +76,24 @@ impl Poller {
     ) -> Self {
         log.expect(Self::job(provider));
         metrics.refresh.expect(Self::job(provider), ScheduleKind::Interval);
-        let (polling, due) = (Arc::default(), Arc::default());
-        Self { provider, connectors, parts, metrics, log, clock, polling, due }
+        Self {
+            provider,
+            connectors,
+            parts,
+            metrics,
+            log,
+            clock,
+            polling: Arc::default(),
+            due: Arc::default(),
+            watches: None,
+            folders: Arc::default(),
+        }
+    }
+
+    /// It watches the folders of connectors as well, so that changes are seen when they happen.
+    #[must_use]
+    pub fn watching(self) -> Self {
+        Self { watches: Some(Watches::default()), ..self }
     }
 
     /// The name of the poller of a provider, in metrics.
@@ -102,36 +133,57 @@ impl Poller {
             select! {
                 () = stop.cancelled() => return,
                 () = sleep(TICK) => {}
+                () = self.stirred() => {}
             }
+        }
+    }
+
+    /// Ends when something happened in a watched folder, a little later.
+    async fn stirred(&self) {
+        sleep(TICK_MIN).await;
+        match &self.watches {
+            Some(watches) => watches.due().await,
+            None => std::future::pending().await,
         }
     }
 
     /// Starts a run for every connector that is due and not under way.
     async fn start_due(&self, runs: &mut JoinSet<()>, room: &Arc<Semaphore>) -> Result<(), Error> {
-        for listed in self.connectors.list(None).await? {
-            if listed.provider != self.provider.as_str() || !listed.enabled {
-                continue;
-            }
-            let (tenant, updated_at) = (listed.tenant, listed.updated_at);
+        let mut listed = self.connectors.list(None).await?;
+        listed.retain(|listed| listed.provider == self.provider.as_str() && listed.enabled);
+        if let Some(watches) = &self.watches {
+            self.watch(watches, &listed).await;
+        }
+        for Listed { tenant, updated_at, .. } in listed {
             let now = self.clock.now();
-            let waits = |due: &Due| now < due.at && due.updated_at == updated_at;
+            let waits = |due: &Due| {
+                now < due.at && due.updated_at == updated_at && (due.failed || !self.saw(&tenant))
+            };
             if lock(&self.due).get(&tenant).is_some_and(waits)
                 || lock(&self.polling).contains(&tenant)
             {
                 continue;
             }
             self.metrics.polling.known(self.provider, &tenant);
+            let waits_until = |at, failed| {
+                lock(&self.due).insert(tenant.clone(), Due { at, updated_at, failed });
+            };
             // One that does not open is logged and counted where it is opened.
             let Ok(connector) = self.connectors.get(&tenant, self.provider.as_str()).await else {
                 self.metrics.polling.failed(self.provider, &tenant, "connector_init");
-                lock(&self.due).insert(tenant, Due { at: now.plus(PERIOD), updated_at });
+                waits_until(now.plus(PERIOD), true);
                 continue;
             };
             let at = self.connectors.poll_due(&tenant, self.provider, &connector).await?;
-            if at > now {
-                lock(&self.due).insert(tenant, Due { at, updated_at });
-                continue;
-            }
+            let seen = self.watches.as_ref().and_then(|watches| watches.take(&tenant));
+            let what = match seen {
+                _ if at <= now => Hint::Whole,
+                Some(seen) => seen,
+                None => {
+                    waits_until(at, false);
+                    continue;
+                }
+            };
             lock(&self.polling).insert(tenant.clone());
             let (poller, room) = (self.clone(), room.clone());
             let run = async move {
@@ -139,7 +191,7 @@ impl Poller {
                     UnderWay { tenant: tenant.clone(), polling: poller.polling.clone() };
                 // The semaphore is never closed.
                 let Ok(_room) = room.acquire_owned().await else { return };
-                poller.poll(&tenant, &connector).await;
+                poller.poll(&tenant, &connector, what).await;
                 drop(under_way);
             };
             runs.spawn(run.in_current_span());
@@ -147,13 +199,72 @@ impl Poller {
         Ok(())
     }
 
-    async fn poll(&self, tenant: &TenantId, connector: &Connector) {
+    /// Whether something happened in the folder of a tenant.
+    fn saw(&self, tenant: &TenantId) -> bool {
+        self.watches.as_ref().is_some_and(|watches| watches.is_due(tenant))
+    }
+
+    /// Watches the folders of these connectors.
+    async fn watch(&self, watches: &Watches, listed: &[Listed]) {
+        let mut wanted = HashMap::with_capacity(listed.len());
+        for Listed { tenant, updated_at, .. } in listed {
+            let known = lock(&self.folders).get(tenant).filter(|(at, _)| at == updated_at).cloned();
+            let folder = match known {
+                Some((_, folder)) => folder,
+                None => {
+                    let folder = self.folder(tenant).await;
+                    lock(&self.folders).insert(tenant.clone(), (*updated_at, folder.clone()));
+                    folder
+                }
+            };
+            wanted.extend(folder.map(|folder| (tenant.clone(), folder)));
+        }
+        let watches = watches.clone();
+        off_thread(move || watches.keep(&wanted)).await;
+    }
+
+    async fn folder(&self, tenant: &TenantId) -> Option<PathBuf> {
+        let connector = self.connectors.get(tenant, self.provider.as_str()).await.ok()?;
+        let source = Source::open(self.provider, &connector, &self.parts).ok()?;
+        source.folder().map(PathBuf::from)
+    }
+
+    /// Looks at everything of a connector, or at what was seen to change.
+    async fn look(
+        &self,
+        tenant: &TenantId,
+        connector: &Connector,
+        what: &Hint,
+    ) -> Result<Polled, PollError> {
+        let (connectors, parts) = (&self.connectors, &self.parts);
+        match what {
+            Hint::Whole => {
+                if let Some(watches) = &self.watches {
+                    watches.clear(tenant);
+                }
+                let started = Instant::now();
+                let polled = connectors.poll(tenant, self.provider, connector, parts).await;
+                let took = started.elapsed();
+                self.metrics.polling.ran(self.provider, tenant, took);
+                if let Some(watches) = &self.watches {
+                    watches.rest(tenant, took);
+                }
+                polled
+            }
+            Hint::Files(paths) => {
+                // Others cannot be taken: their names are no text.
+                let uris = paths.iter().filter_map(|path| path.to_str()).map(file_uri);
+                let uris: Vec<String> = uris.collect();
+                connectors.look_at(tenant, self.provider, connector, parts, &uris).await
+            }
+        }
+    }
+
+    async fn poll(&self, tenant: &TenantId, connector: &Connector, what: Hint) {
         let started = Instant::now();
-        let polled = self.connectors.poll(tenant, self.provider, connector, &self.parts).await;
-        let took = started.elapsed();
+        let polled = self.look(tenant, connector, &what).await;
+        let duration_ms = started.elapsed().as_millis() as u64;
         let (tenant_id, provider) = (tenant, self.provider.as_str());
-        self.metrics.polling.ran(self.provider, tenant, took);
-        let duration_ms = took.as_millis() as u64;
         match polled {
             Ok(polled) => {
                 lock(&self.due).remove(tenant);
@@ -167,12 +278,15 @@ impl Poller {
             Err(PollError::Off) => {}
             Err(failed) => {
                 self.metrics.polling.failed(self.provider, tenant, failed.as_str());
+                if let Some(watches) = &self.watches {
+                    watches.lost(tenant);
+                }
                 let wait = match &failed {
                     PollError::List(fault) => fault.retry_after.unwrap_or(PERIOD).max(PERIOD),
                     _ => PERIOD,
                 };
                 let at = self.clock.now().plus(wait.min(WAIT_MAX));
-                let due = Due { at, updated_at: connector.updated_at };
+                let due = Due { at, updated_at: connector.updated_at, failed: true };
                 lock(&self.due).insert(tenant.clone(), due);
                 let error_type = failed.as_str();
                 warn!(%tenant_id, provider, error_type, "connector could not be polled: {failed}");

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use super::off_thread;
 use crate::observability::metrics::Metrics;
 
 /// Looked at in one step, through one snapshot.
@@ -72,11 +73,11 @@ impl Scrubber {
         loop {
             let store = self.store.clone();
             // Reads from the disk.
-            let stepped = tokio::task::spawn_blocking(move || {
+            let (back, step) = off_thread(move || {
                 let step = scrub.step(&store, STEP_ROWS, STEP_BYTES);
                 (scrub, step)
-            });
-            let Ok((back, step)) = stepped.await else { return Ok(false) };
+            })
+            .await;
             scrub = back;
             let step = step?;
             if step.table.is_none() {

@@ -22,6 +22,7 @@ use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::off_thread;
 use super::worker::{Next, QueueWorker, work};
 use crate::config::Webhook;
 use crate::graph::{DELIVERY_QUEUE, Delivery};
@@ -132,10 +133,7 @@ impl QueueWorker for WebhookWorker {
         let leased = lease.value;
         if leased.is_empty() {
             let store = self.store.clone();
-            let due = tokio::task::spawn_blocking(move || {
-                queue::next_due(&store.read()?, &DELIVERY_QUEUE)
-            });
-            let due = due.await.unwrap_or(Ok(None))?;
+            let due = off_thread(move || queue::next_due(&store.read()?, &DELIVERY_QUEUE)).await?;
             let idle = due.map_or(SLEEP_MAX, |due| due.since(now).min(SLEEP_MAX));
             return Ok(Next::Idle(idle.max(Duration::from_millis(10))));
         }

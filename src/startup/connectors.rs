@@ -108,6 +108,8 @@ impl Around<'_> {
                 self.runs.clone(),
                 self.clock.clone(),
             );
+            let watches = provider == Provider::Local && self.config.background.file_watcher;
+            let poller = if watches { poller.watching() } else { poller };
             let poll = move |stop| poller.clone().run(stop);
             self.supervisor.run(Poller::job(provider), poll);
         }

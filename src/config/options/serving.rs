@@ -89,6 +89,9 @@ pub struct BackgroundOptions {
     /// Poll configured GCS buckets [default: true]
     #[arg(long, env = "RUN_GCS_POLLER", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub run_gcs_poller: Option<String>,
+    /// Watch the folders of local connectors [default: true]
+    #[arg(long, env = "RUN_FILE_WATCHER", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub run_file_watcher: Option<String>,
 }
 
 /// Logs and metrics.

@@ -7,7 +7,6 @@ use activekg_storage::tables::connectors::{POLLED, PolledRecord};
 use activekg_storage::tables::graph::NODES;
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{Readable, Scan, StorageError, WriteTx};
-use futures_util::future::join_all;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tracing::warn;
@@ -15,15 +14,11 @@ use tracing::warn;
 use super::super::change::URI_MAX;
 use super::super::source::{PAGE_MAX, Page};
 use super::super::{Action, Change, Found, Origin, Provider, blocking, queue};
-use super::{OBJECTS_MAX, PAGES_MAX, PollError, Run, endless, still_on, upsert};
+use super::{OBJECTS_MAX, PAGES_MAX, PollError, Run, STEP, endless, still_on, upsert};
 use crate::documents::identity;
 use crate::graph::is_deleted_by_hand;
 use crate::timestamp::iso;
 
-/// Objects that are confirmed to be gone at the same time.
-const AT_ONCE: usize = 16;
-/// Objects whose end is queued in one transaction.
-const STEP: usize = 500;
 /// Objects that are compared with what was listed at a time.
 const KNOWN_STEP: usize = if cfg!(test) { 7 } else { 10_000 };
 /// Objects that cannot be taken which are told of one by one.
@@ -112,7 +107,7 @@ impl Run<'_> {
     async fn reconcile(&mut self, seen: &HashSet<Mark>) -> Result<(), PollError> {
         let mut after = None;
         loop {
-            let known = self.known(after.take()).await?;
+            let known = self.known(after.take(), KNOWN_STEP).await?;
             after = known.last().cloned();
             let missing: Vec<String> =
                 known.into_iter().filter(|uri| !seen.contains(&mark(uri))).collect();
@@ -126,11 +121,7 @@ impl Run<'_> {
     /// Queues the end of those that the source confirms to be gone.
     async fn confirm(&mut self, missing: &[String]) -> Result<(), PollError> {
         for missing in missing.chunks(STEP) {
-            let mut asked = Vec::with_capacity(missing.len());
-            for missing in missing.chunks(AT_ONCE) {
-                let found = join_all(missing.iter().map(|uri| self.source.stat(uri))).await;
-                asked.extend(missing.iter().zip(found));
-            }
+            let asked = self.looked_up(missing).await;
             // What cannot be told stays, as does what another source has to answer for.
             let gone = asked.into_iter().filter(|(_, found)| matches!(found, Ok(None)));
             let gone: Vec<String> = gone.map(|(uri, _)| uri.clone()).collect();
@@ -156,8 +147,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The next addresses that are remembered of this connector, in their order; none at the end.
-    async fn known(&self, after: Option<String>) -> Result<Vec<String>, PollError> {
+    /// The next `n` addresses that are remembered of this connector, in their order; none at the end.
+    async fn known(&self, after: Option<String>, n: usize) -> Result<Vec<String>, PollError> {
         let (tenant, provider) = (self.tenant.clone(), self.provider.as_str().to_owned());
         let inner = self.connectors.0.clone();
         let known = blocking(move || {
@@ -166,11 +157,18 @@ impl Run<'_> {
                 scan = scan.after(&(tenant, provider, after));
             }
             let tx = inner.store.read()?;
-            let rows = tx.scan(&POLLED, scan)?.take(KNOWN_STEP);
+            let rows = tx.scan(&POLLED, scan)?.take(n);
             let known = rows.map(|row| row.map(|((_, _, uri), _)| uri));
             Ok(known.collect::<Result<Vec<_>, StorageError>>()?)
         });
         Ok(known.await?)
+    }
+
+    /// Whether objects are remembered whose addresses are this one, a slash and more.
+    pub(super) async fn knows_below(&self, uri: &str) -> Result<bool, PollError> {
+        let folder = format!("{uri}/");
+        let next = self.known(Some(folder.clone()), 1).await?;
+        Ok(next.first().is_some_and(|next| next.starts_with(&folder)))
     }
 
     /// The cursor of a listing that has come to its end, as scripts know it.

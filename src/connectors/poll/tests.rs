@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use activekg_storage::crypt::rotate::Selection;
 use activekg_storage::tables::connectors::POLLED;
 use activekg_storage::time::Clock as _;
 use activekg_storage::{Scan, queue as store_queue};
@@ -73,6 +74,44 @@ async fn everything_is_queued_once_and_then_only_what_changed() {
 }
 
 #[tokio::test]
+async fn what_was_seen_to_change_is_looked_at_and_nothing_else() {
+    let (fixture, dir) = (fixture(), tempfile::tempdir().unwrap());
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("in")).unwrap();
+    for name in ["same.txt", "other.txt", "gone.txt", "unseen.txt", "in/one.txt", "in/two.txt"] {
+        fs::write(at(name), name).unwrap();
+    }
+    let connector = connector(&fixture, dir.path()).await;
+    assert_eq!(poll(&fixture, dir.path()).await.unwrap().queued, 6);
+    let parts = SourceParts::of_folders(vec![dir.path().to_owned()]);
+    let look = async |names: &[&str]| {
+        let uris = names.iter().map(|name| format!("file://{}", at(name).display()));
+        let uris: Vec<String> = uris.collect();
+        fixture.connectors.look_at(&acme(), Provider::Local, &connector, &parts, &uris).await
+    };
+    fs::write(at("other.txt"), "longer than before").unwrap();
+    fs::write(at("unseen.txt"), "longer as well").unwrap();
+    fs::remove_file(at("gone.txt")).unwrap();
+    fs::write(at("new.txt"), "new").unwrap();
+    let names = ["same.txt", "other.txt", "gone.txt", "new.txt", "never.txt"];
+    let looked = look(&names).await.unwrap();
+    assert_eq!(looked, Polled { seen: 3, queued: 3, gone: 1, unusable: 0 });
+    assert_eq!(look(&names).await.unwrap().queued, 0);
+    assert_eq!(queued(&fixture)["gone.txt"], "deleted");
+    let elsewhere = look(&["../elsewhere.txt"]).await.unwrap();
+    assert_eq!(elsewhere, Polled::default(), "it is no file of the folder");
+
+    // A folder that went takes with it what was in it, and then all is looked at.
+    fs::rename(at("in"), at("out")).unwrap();
+    let looked = look(&["in"]).await.unwrap();
+    assert_eq!((looked.seen, looked.queued, looked.gone), (6, 5, 2));
+    assert_eq!(poll(&fixture, dir.path()).await.unwrap().queued, 0);
+
+    fixture.connectors.delete(&acme(), "local", "a").await.unwrap();
+    assert!(matches!(look(&["new.txt"]).await, Err(PollError::Off)));
+}
+
+#[tokio::test]
 async fn a_source_that_cannot_be_read_loses_nothing() {
     let (fixture, dir) = (fixture(), tempfile::tempdir().unwrap());
     let (there, away) = (dir.path().join("there"), dir.path().join("away"));
@@ -133,6 +172,35 @@ async fn a_connector_is_due_at_first_after_its_interval_and_after_a_change() {
     fixture.clock.advance(Duration::from_secs(1));
     let changed = connector(&fixture, dir.path()).await;
     assert!(due(&changed).await);
+}
+
+#[tokio::test]
+async fn secrets_that_are_sealed_anew_are_no_other_settings() {
+    let (fixture, dir) = (fixture(), tempfile::tempdir().unwrap());
+    fs::write(dir.path().join("a.txt"), "a").unwrap();
+    let before = connector(&fixture, dir.path()).await;
+    assert_eq!(poll(&fixture, dir.path()).await.unwrap().queued, 1);
+    fixture.clock.advance(Duration::from_secs(1));
+    let connectors = fixture.with_second_key();
+    let rotated = connectors.rotate(Selection::default(), 10, "a").await.unwrap();
+    assert_eq!((rotated.rotated, rotated.errors), (1, 0));
+    let after = connectors.get(&acme(), "local").await.unwrap();
+    assert!(after.updated_at > before.updated_at && after.key_version == 2);
+    let parts = SourceParts::of_folders(vec![dir.path().to_owned()]);
+    for (connector, what) in [(&before, "a poll under way goes on"), (&after, "so does the next")] {
+        let due = connectors.poll_due(&acme(), Provider::Local, connector).await.unwrap();
+        assert!(due > fixture.clock.now(), "{what}");
+        let polled = connectors.poll(&acme(), Provider::Local, connector, &parts).await;
+        assert_eq!(polled.expect(what).queued, 0, "{what}");
+    }
+    fixture.clock.advance(Duration::from_secs(1));
+    let settings = after.changed(json!({ "include_globs": ["*.txt"] }).as_object().unwrap());
+    connectors.register(&acme(), Provider::Local, settings, "a").await.unwrap();
+    let changed = connectors.get(&acme(), "local").await.unwrap();
+    let due = connectors.poll_due(&acme(), Provider::Local, &changed).await.unwrap();
+    assert!(due <= fixture.clock.now());
+    let polled = connectors.poll(&acme(), Provider::Local, &after, &parts).await;
+    assert!(matches!(polled, Err(PollError::Off)), "it has other settings");
 }
 
 /// A connector to the folder `top` of a Drive, and one run over it.

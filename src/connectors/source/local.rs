@@ -59,6 +59,10 @@ impl Local {
         Ok(Self(Arc::new(Folder { path, base, below, follow, globs })))
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.0.path
+    }
+
     pub(super) async fn list(
         &self,
         prefix: Option<&str>,
@@ -140,7 +144,7 @@ impl Folder {
         let (seconds, nanos) = (stat.st_mtime, i64::from(stat.st_mtime_nsec as i32));
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         Found {
-            uri: format!("{SCHEME}{path}"),
+            uri: uri(&path),
             title,
             etag: Some(format!("{seconds}.{nanos:09}-{size}")),
             generation: None,
@@ -152,6 +156,12 @@ impl Folder {
             props: Object::from_iter([("path".to_owned(), path.into())]),
         }
     }
+}
+
+/// The address of a file of this machine.
+#[must_use]
+pub fn uri(path: &str) -> String {
+    format!("{SCHEME}{path}")
 }
 
 /// The parts of a path that only goes down.

@@ -16,7 +16,7 @@ use crate::read::Readable;
 use crate::store::Store;
 use crate::table::Scan;
 use crate::tables::Json;
-use crate::tables::connectors::{CONFIGS, ConnectorRecord};
+use crate::tables::connectors::{CONFIGS, ConnectorRecord, put_resealed};
 use crate::time::{Clock, UnixMicros};
 
 /// Most connectors that [`Report::failed`] names; [`Report::errors`] counts all.
@@ -213,7 +213,7 @@ impl Rotation<'_> {
         let written = self.store.write_blocking(move |tx| {
             for Resealed { key, before, after } in resealed {
                 if tx.get(&CONFIGS, &key)?.as_ref() == Some(&before) {
-                    tx.put(&CONFIGS, &key, &after)?;
+                    put_resealed(tx, &key, before.updated_at, &after)?;
                     batch.rotated.push((key, before.key_version));
                 } else {
                     batch.skipped += 1;

@@ -31,8 +31,13 @@ pub const CURSORS: Table<(TenantId, String, String), CursorRecord> =
 /// connector's, in order of their addresses.
 pub const POLLED: Table<(TenantId, String, String), PolledRecord> = Table::new("connectors.polled");
 
+/// (tenant, provider) -> since when it has the settings it has. Of connectors whose secrets were sealed
+/// anew; it counts for as long as that was the last change of the connector.
+const RESEALED: Table<(TenantId, String), ResealedRecord> = Table::new("connectors.resealed");
+
 pub(crate) const TABLES: &[TableInfo] = &[
     TableInfo::of(&CONFIGS),
+    TableInfo::of(&RESEALED),
     TableInfo::of(&BUCKETS),
     TableInfo::of(&CURSORS),
     TableInfo::of(&POLLED),
@@ -88,6 +93,51 @@ pub struct PolledRecord {
 
 impl Record for PolledRecord {
     const FORMAT: u8 = 1;
+}
+
+/// That the secrets of a connector were sealed anew, by which its settings are no others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ResealedRecord {
+    /// When that was.
+    at: UnixMicros,
+    /// Since when it has its settings.
+    settings_at: UnixMicros,
+}
+
+impl Record for ResealedRecord {
+    const FORMAT: u8 = 1;
+}
+
+/// Since when a connector has the settings that it had when it was changed at `updated_at`: a change
+/// that only seals its secrets anew does not count.
+///
+/// # Errors
+///
+/// As for every read.
+pub fn settings_at(
+    tx: &impl Readable,
+    key: &(TenantId, String),
+    updated_at: UnixMicros,
+) -> Result<UnixMicros, StorageError> {
+    let resealed = tx.get(&RESEALED, key)?.filter(|resealed| resealed.at == updated_at);
+    Ok(resealed.map_or(updated_at, |resealed| resealed.settings_at))
+}
+
+/// Writes a connector whose secrets were sealed anew in place of the one that was last changed
+/// at `before`.
+///
+/// # Errors
+///
+/// As for every write.
+pub(crate) fn put_resealed(
+    tx: &mut WriteTx<'_>,
+    key: &(TenantId, String),
+    before: UnixMicros,
+    record: &ConnectorRecord,
+) -> Result<(), StorageError> {
+    let settings_at = settings_at(tx, key, before)?;
+    tx.put(&RESEALED, key, &ResealedRecord { at: record.updated_at, settings_at })?;
+    tx.put(&CONFIGS, key, record)
 }
 
 /// Writes a connector in place of the one that was there, and keeps [`BUCKETS`] in step.
@@ -148,6 +198,7 @@ pub fn remove_config(
         tx.remove(&CURSORS, &cursor)?;
     }
     forget_polled(tx, tenant, provider, usize::MAX)?;
+    tx.remove(&RESEALED, &key)?;
     tx.remove(&CONFIGS, &key)
 }
 

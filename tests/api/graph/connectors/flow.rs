@@ -23,11 +23,13 @@ impl Site {
         let folder = dir.path().canonicalize().unwrap().join("docs");
         fs::create_dir(&folder).unwrap();
         let base = dir.path().canonicalize().unwrap();
-        let options = Options::new(env)
-            .set("ACTIVEKG_FILE_BASEDIRS", base.to_str().unwrap())
-            .set("CONNECTOR_WORKER_POLL_INTERVAL", "0.1")
-            .set("RUN_EMBEDDING_WORKER", "false")
-            .set("RUN_SCHEDULER", "false");
+        let options = Options::new(&[
+            ("ACTIVEKG_FILE_BASEDIRS", base.to_str().unwrap()),
+            ("CONNECTOR_WORKER_POLL_INTERVAL", "0.1"),
+            ("RUN_EMBEDDING_WORKER", "false"),
+            ("RUN_SCHEDULER", "false"),
+        ]);
+        let options = env.iter().fold(options, |options, (name, value)| options.set(name, value));
         Self { server: options.start(), folder, _dir: dir }
     }
 
@@ -422,6 +424,27 @@ fn only_operators_see_queues_of_others() {
         site.server.get("/health").expect(200)["components"]["workers"]["connector"]["running"],
         0
     );
+}
+
+#[test]
+fn a_folder_is_watched() {
+    let site = Site::new(&[("RUN_SCHEDULER", "true")]);
+    site.write("early.txt", "The lantern was lit early.");
+    // It is not due again before the test ends.
+    let config = json!({ "path": site.folder, "poll_interval_seconds": 3600 });
+    register(&site.server, "local", "default", &config);
+    site.finds("lantern", &["early.txt"]);
+    site.server.logged("watching a folder");
+    site.write("late.txt", "The lantern was lit late.");
+    site.finds("lantern", &["early.txt", "late.txt"]);
+    fs::create_dir(site.folder.join("attic")).unwrap();
+    site.write("attic/old.txt", "An old lantern.");
+    site.finds("lantern", &["early.txt", "late.txt", "old.txt"]);
+    site.write("late.txt", "No light at all.");
+    fs::remove_file(site.folder.join("early.txt")).unwrap();
+    site.finds("lantern", &["old.txt"]);
+    fs::remove_dir_all(site.folder.join("attic")).unwrap();
+    site.finds("lantern", &[]);
 }
 
 #[test]
