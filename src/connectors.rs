@@ -117,7 +117,7 @@ impl Inner {
     fn show(&self, tenant: &TenantId, provider: Provider) {
         self.metrics.ingest.begin(tenant, provider);
         self.metrics.polling.known(provider, tenant);
-        self.metrics.webhooks.connector(provider, tenant);
+        self.metrics.webhooks.listens(provider, tenant);
     }
 
     /// Lets everybody know of a change that was committed.

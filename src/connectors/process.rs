@@ -199,20 +199,33 @@ impl Processor {
         Self { graph, extractor, chunking, max_bytes, budget: Budget::new(IN_HAND_BYTES) }
     }
 
-    /// Makes the document of a change what the object is now. The same change twice is once.
+    /// Makes the document of a change what the object is now, and tells what that says about the
+    /// source. The same change twice is once.
     ///
     /// # Errors
     ///
     /// [`Failure`]; then the document is as it was.
-    pub async fn apply(&self, place: &Place, change: &Change) -> Result<Effect, Failure> {
-        let Place { tenant, provider, source, prefix: _, max_bytes } = place;
+    pub async fn apply(&self, place: &Place, change: &Change) -> Result<(Effect, Said), Failure> {
+        let Place { tenant, provider, .. } = place;
         let name = document_name(*provider, tenant, &change.uri);
         let known = self.graph.known_documents(tenant, vec![name.clone()]).await?;
         let known = known.into_iter().next().flatten();
         if is_older(*provider, change, known.as_ref()) {
             skipping(place, &change.uri, "a newer change was taken in");
-            return Ok(Effect::Skipped);
+            return Ok((Effect::Skipped, Said::Nothing));
         }
+        Ok((self.follow(place, change, name, known).await?, Said::Works))
+    }
+
+    /// Makes the document of this name, of which so much is known, what the object is now.
+    async fn follow(
+        &self,
+        place: &Place,
+        change: &Change,
+        name: String,
+        known: Option<KnownDocument>,
+    ) -> Result<Effect, Failure> {
+        let Place { tenant, provider: _, source, prefix: _, max_bytes } = place;
         let (live, hidden) = match known {
             Some(known) if known.is_deleted => (None, Some(known)),
             known => (known, None),

@@ -42,6 +42,15 @@ pub enum Said {
     Nothing,
 }
 
+/// Leave to ask a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leave {
+    /// After so long a wait.
+    pub wait: Duration,
+    /// How often the breaker had opened by then.
+    opened: u64,
+}
+
 /// The paces and breakers of all connectors.
 #[derive(Debug)]
 pub struct Throttle {
@@ -59,11 +68,18 @@ struct State {
     open_until: UnixMicros,
     /// How long it was open last.
     open_for: Duration,
+    /// How often it has opened, or was to stay open for longer.
+    opened: u64,
 }
 
 impl State {
     fn is_open(&self) -> bool {
         self.open_until != UnixMicros::default()
+    }
+
+    fn close(&mut self) {
+        let Self { next, opened, .. } = *self;
+        *self = Self { next, opened, ..Self::default() };
     }
 }
 
@@ -74,9 +90,9 @@ impl Throttle {
         Self { gap: Duration::from_secs(1) / rate.max(1), states: Mutex::default() }
     }
 
-    /// Leave to ask the source after so long a wait, or until when there is none. While a breaker
-    /// is half open one gets leave, and what it learns decides for the others.
-    pub fn admit(&self, key: &Key, now: UnixMicros) -> Result<Duration, UnixMicros> {
+    /// Leave to ask the source, or until when there is none. While a breaker is half open one gets
+    /// leave, and what it learns decides for the others.
+    pub fn admit(&self, key: &Key, now: UnixMicros) -> Result<Leave, UnixMicros> {
         let mut states = self.lock();
         make_room(&mut states, now);
         let state = states.entry(key.clone()).or_default();
@@ -86,25 +102,24 @@ impl Throttle {
                 return Err(state.open_until);
             }
             state.open_until = now.plus(PROBE);
-            return Ok(Duration::ZERO);
+            return Ok(Leave { wait: Duration::ZERO, opened: state.opened });
         }
         // The same goes for the pace.
         let waits = state.next.since(now).min(WAIT_MAX);
         state.next = now.plus(waits + self.gap);
-        Ok(waits)
+        Ok(Leave { wait: waits, opened: state.opened })
     }
 
-    /// Learns from an attempt that had leave. True if the breaker opens by it.
-    pub fn learn(&self, key: &Key, said: Said, now: UnixMicros) -> bool {
+    /// Learns from an attempt that had this leave. True if the breaker opens by it. An attempt that
+    /// began before the breaker opened does not close it, however well it ends.
+    pub fn learn(&self, key: &Key, leave: Leave, said: Said, now: UnixMicros) -> bool {
         let mut states = self.lock();
         let state = states.entry(key.clone()).or_default();
         let was_open = state.is_open();
         match said {
             Said::Nothing => {}
-            Said::Works => {
-                let next = state.next;
-                *state = State { next, ..State::default() };
-            }
+            Said::Works if was_open && leave.opened != state.opened => {}
+            Said::Works => state.close(),
             Said::Fails => {
                 state.failures = state.failures.saturating_add(1);
                 if state.failures >= FAILURES {
@@ -116,11 +131,13 @@ impl Throttle {
                     };
                     state.open_for = time;
                     state.open_until = now.plus(time);
+                    state.opened += 1;
                 }
             }
             Said::Pauses(time) => {
                 let until = now.plus(time.min(OPEN_MAX));
                 state.open_until = state.open_until.max(until);
+                state.opened += 1;
             }
         }
         state.is_open() && !was_open
@@ -129,7 +146,7 @@ impl Throttle {
     /// Forgets what was learnt of a source: its settings have changed. The pace stays.
     pub fn forget(&self, key: &Key) {
         if let Some(state) = self.lock().get_mut(key) {
-            *state = State { next: state.next, ..State::default() };
+            state.close();
         }
     }
 
@@ -159,40 +176,54 @@ mod tests {
         UnixMicros(1_000_000_000 + seconds * 1_000_000)
     }
 
+    /// Leave as it is given now, also where none is.
+    fn leave(throttle: &Throttle, key: &Key) -> Leave {
+        let opened = throttle.lock().get(key).map_or(0, |state| state.opened);
+        Leave { wait: Duration::ZERO, opened }
+    }
+
+    fn learn(throttle: &Throttle, key: &Key, said: Said, now: UnixMicros) -> bool {
+        throttle.learn(key, leave(throttle, key), said, now)
+    }
+
     fn fail(throttle: &Throttle, key: &Key, now: UnixMicros, n: usize) -> bool {
-        (0..n).fold(false, |opened, _| opened | throttle.learn(key, Said::Fails, now))
+        (0..n).fold(false, |opened, _| opened | learn(throttle, key, Said::Fails, now))
+    }
+
+    fn wait(throttle: &Throttle, key: &Key, now: UnixMicros) -> Result<Duration, UnixMicros> {
+        throttle.admit(key, now).map(|leave| leave.wait)
     }
 
     #[test]
     fn documents_of_a_connector_are_begun_at_its_pace() {
         let throttle = Throttle::new(10);
-        let waits: Vec<_> = (0..4).map(|_| throttle.admit(&key("a"), at(0)).unwrap()).collect();
+        let waits: Vec<_> = (0..4).map(|_| wait(&throttle, &key("a"), at(0)).unwrap()).collect();
         let tenths = [0, 100, 200, 300].map(Duration::from_millis);
         assert_eq!(waits, tenths);
-        assert_eq!(throttle.admit(&key("b"), at(0)), Ok(Duration::ZERO));
-        assert_eq!(throttle.admit(&key("a"), at(1)), Ok(Duration::ZERO));
+        assert_eq!(wait(&throttle, &key("b"), at(0)), Ok(Duration::ZERO));
+        assert_eq!(wait(&throttle, &key("a"), at(1)), Ok(Duration::ZERO));
     }
 
     #[test]
     fn failures_in_a_row_open_it_for_longer_and_longer() {
         let (throttle, key) = (Throttle::new(1000), key("a"));
         assert!(!fail(&throttle, &key, at(0), 4));
-        throttle.learn(&key, Said::Works, at(0));
+        learn(&throttle, &key, Said::Works, at(0));
         assert!(!fail(&throttle, &key, at(0), 4));
         assert!(fail(&throttle, &key, at(0), 1));
         assert!(!fail(&throttle, &key, at(0), 3), "it is open already");
         let (mut now, mut open) = (0, 30);
         for _ in 0..7 {
-            assert_eq!(throttle.admit(&key, at(now)), Err(at(now + open)));
+            assert_eq!(wait(&throttle, &key, at(now)), Err(at(now + open)));
             now += open;
             assert!(throttle.admit(&key, at(now)).is_ok(), "one finds out");
-            assert_eq!(throttle.admit(&key, at(now)), Err(at(now + 5)), "and no other");
+            assert_eq!(wait(&throttle, &key, at(now)), Err(at(now + 5)), "and no other");
             fail(&throttle, &key, at(now), 1);
             open = (open * 2).min(900);
         }
         now += open;
         assert!(throttle.admit(&key, at(now)).is_ok());
-        throttle.learn(&key, Said::Works, at(now));
+        learn(&throttle, &key, Said::Works, at(now));
         assert!(throttle.admit(&key, at(now)).is_ok() && throttle.admit(&key, at(now)).is_ok());
         assert!(!fail(&throttle, &key, at(now), 4), "it counts from the beginning");
     }
@@ -209,15 +240,33 @@ mod tests {
     #[test]
     fn a_source_that_wants_to_be_left_alone_is() {
         let (throttle, key) = (Throttle::new(1000), key("a"));
-        assert!(throttle.learn(&key, Said::Pauses(Duration::from_secs(7)), at(0)));
-        assert_eq!(throttle.admit(&key, at(1)), Err(at(7)));
+        assert!(learn(&throttle, &key, Said::Pauses(Duration::from_secs(7)), at(0)));
+        assert_eq!(wait(&throttle, &key, at(1)), Err(at(7)));
         let day = Duration::from_secs(24 * 3600);
-        throttle.learn(&key, Said::Pauses(day), at(1));
-        assert_eq!(throttle.admit(&key, at(7)), Err(at(901)));
+        learn(&throttle, &key, Said::Pauses(day), at(1));
+        assert_eq!(wait(&throttle, &key, at(7)), Err(at(901)));
         throttle.forget(&key);
-        assert_eq!(throttle.admit(&key, at(7)), Ok(Duration::ZERO));
+        assert_eq!(wait(&throttle, &key, at(7)), Ok(Duration::ZERO));
         throttle.forget(&key);
-        assert_eq!(throttle.admit(&key, at(7)), Ok(Duration::from_millis(1)), "at its pace");
+        assert_eq!(wait(&throttle, &key, at(7)), Ok(Duration::from_millis(1)), "at its pace");
+    }
+
+    #[test]
+    fn who_began_before_it_opened_does_not_close_it() {
+        let (throttle, key) = (Throttle::new(1000), key("a"));
+        let early = throttle.admit(&key, at(0)).unwrap();
+        learn(&throttle, &key, Said::Pauses(Duration::from_secs(60)), at(0));
+        assert!(!throttle.learn(&key, early, Said::Works, at(1)));
+        assert_eq!(wait(&throttle, &key, at(2)), Err(at(60)));
+        let probe = throttle.admit(&key, at(60)).unwrap();
+        throttle.learn(&key, early, Said::Works, at(60));
+        assert_eq!(wait(&throttle, &key, at(61)), Err(at(65)), "the other still finds out");
+        throttle.learn(&key, probe, Said::Works, at(62));
+        assert_eq!(wait(&throttle, &key, at(62)), Ok(Duration::ZERO));
+        // What it said before it was closed is said of a source that was well then.
+        assert!(!fail(&throttle, &key, at(62), 4));
+        throttle.learn(&key, early, Said::Works, at(62));
+        assert!(!fail(&throttle, &key, at(62), 4));
     }
 
     #[test]

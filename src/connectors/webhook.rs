@@ -171,6 +171,9 @@ impl Webhooks {
         let Parts { store, metrics, clock, push } = parts;
         let certificates = Certificates::new(&settings, clock.clone())?;
         let warned = Mutex::default();
+        for tenant in settings.topics.keys().filter_map(|name| TenantId::new(name).ok()) {
+            metrics.webhooks.listens(Provider::S3, &tenant);
+        }
         Ok(Self(Arc::new(Inner {
             store,
             metrics,

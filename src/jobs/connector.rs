@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use activekg_storage::ids::TenantId;
 use activekg_storage::queue::{self, Leased};
+use activekg_storage::tables::auth::{AuditRecord, audit};
 use activekg_storage::tables::connectors::CONFIGS;
 use activekg_storage::time::{Clock, UnixMicros};
 use activekg_storage::{Readable as _, Scan, StorageError, Store, WriteTx};
@@ -24,6 +25,7 @@ use tokio::select;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::off_thread;
 use super::worker::{Next, QueueWorker, work_on};
 use crate::config::ConnectorWorker as Settings;
 use crate::connectors::change::NotAChange;
@@ -164,6 +166,12 @@ impl ConnectorWorker {
         Ok(())
     }
 
+    /// Enters an act in the audit trail.
+    pub(super) async fn enter(&self, record: AuditRecord) -> Result<(), StorageError> {
+        let now = self.clock.now();
+        Ok(self.store.write(move |tx| audit(tx, now, &record)).await?.value)
+    }
+
     /// Who has a connector, of what.
     async fn owners(&self) -> Result<Arc<[(TenantId, Provider)]>, StorageError> {
         let store = self.store.clone();
@@ -176,7 +184,7 @@ impl ConnectorWorker {
             });
             Ok(owners.collect::<Vec<_>>().into())
         };
-        tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| Ok(Vec::new().into()))
+        off_thread(read).await
     }
 
     /// Works until told to stop; what it cannot finish soon then, it gives back.
@@ -206,7 +214,15 @@ impl ConnectorWorker {
             }
             Ok((waiting, next))
         };
-        tokio::task::spawn_blocking(look).await.unwrap_or(Ok((false, None)))
+        off_thread(look).await
+    }
+
+    /// How many more items it may take in hand.
+    fn room(&self, hand: &Hand) -> usize {
+        match self.stop.is_cancelled() {
+            true => 0,
+            false => self.settings.batch.saturating_sub(hand.len()),
+        }
     }
 
     /// Keeps the leases of what takes long.
@@ -282,10 +298,7 @@ impl QueueWorker for ConnectorWorker {
         });
         let mut woken = std::pin::pin!(self.enqueued());
         while !hand.is_empty() {
-            let room = match self.stop.is_cancelled() {
-                true => 0,
-                false => self.settings.batch.saturating_sub(hand.len()),
-            };
+            let room = self.room(&hand);
             let ended = select! {
                 ended = hand.ended(self) => ended,
                 _ = renewing.tick() => {
@@ -301,9 +314,8 @@ impl QueueWorker for ConnectorWorker {
             };
             // An enqueue between look and wait is not missed.
             woken.set(self.enqueued());
-            let room = if self.stop.is_cancelled() { 0 } else { room + ended.len() };
             if !ended.is_empty() || self.waiting().await?.0 {
-                let leased = self.exchange(ended, room).await?;
+                let leased = self.exchange(ended, self.room(&hand)).await?;
                 hand.take(self, leased).await;
             }
         }

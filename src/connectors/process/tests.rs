@@ -60,7 +60,8 @@ impl Bench {
     }
 
     async fn apply(&self, name: &str, action: Action, origin: Origin) -> Result<Effect, Failure> {
-        self.processor.apply(&self.place, &Change::new(self.uri(name), action, origin)).await
+        let change = Change::new(self.uri(name), action, origin);
+        Ok(self.processor.apply(&self.place, &change).await?.0)
     }
 
     async fn document(&self, name: &str) -> Option<KnownDocument> {

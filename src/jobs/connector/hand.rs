@@ -9,7 +9,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{Instrument as _, error};
 
 use super::{ConnectorWorker, Item, Outcome, no_place};
-use crate::connectors::{Change, Failure, Place, Provider, Said};
+use crate::connectors::{Change, Failure, Place, Provider};
 
 /// Items in work, and those that ended.
 #[derive(Default)]
@@ -165,17 +165,19 @@ impl ConnectorWorker {
         };
         let key = (place.tenant.clone(), place.provider);
         let throttle = self.places.throttle();
-        match throttle.admit(&key, self.clock.now()) {
-            Ok(wait) if wait.is_zero() => {}
-            Ok(wait) => tokio::time::sleep(wait).await,
+        let leave = match throttle.admit(&key, self.clock.now()) {
+            Ok(leave) => leave,
             Err(until) => return Outcome::PutOff(until),
+        };
+        if !leave.wait.is_zero() {
+            tokio::time::sleep(leave.wait).await;
         }
         let applied = self.processor.apply(place, &change).await;
         let said = match &applied {
-            Ok(_) => Said::Works,
+            Ok((_, said)) => *said,
             Err(failure) => failure.says(),
         };
-        if throttle.learn(&key, said, self.clock.now()) {
+        if throttle.learn(&key, leave, said, self.clock.now()) {
             tracing::warn!(
                 tenant_id = %place.tenant, provider = place.provider.as_str(),
                 "connector {}/{} is left alone for a while: its source fails",
@@ -183,7 +185,7 @@ impl ConnectorWorker {
             );
         }
         match applied {
-            Ok(effect) => Outcome::Done(effect),
+            Ok((effect, _)) => Outcome::Done(effect),
             Err(Failure::Busy(_)) => Outcome::PutOff(self.clock.now().plus(super::BUSY)),
             Err(failure) => Outcome::Failed(failure),
         }

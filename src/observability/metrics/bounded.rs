@@ -23,6 +23,11 @@ impl Bounded {
         }
         shown.len() < VALUES_MAX && shown.insert(value.to_owned())
     }
+
+    /// Whether `value` has had a series of its own before.
+    pub(super) fn has(&self, value: &str) -> bool {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).contains(value)
+    }
 }
 
 #[cfg(test)]
@@ -36,5 +41,6 @@ mod tests {
             assert_eq!(bounded.shows(&n.to_string()), n < VALUES_MAX);
         }
         assert!(bounded.shows("7"));
+        assert!(bounded.has("7") && !bounded.has("2000") && !bounded.has("new"));
     }
 }

@@ -83,7 +83,8 @@ pub struct WebhookMetrics {
     replays: Counter,
     topics: IntCounterVec,
     versions: IntCounterVec,
-    tenants: Bounded,
+    /// Providers and tenants that have a series of their own.
+    listening: Bounded,
 }
 
 impl WebhookMetrics {
@@ -125,7 +126,7 @@ impl WebhookMetrics {
                 .counter("webhook_replay_total", "Messages that had been taken before")?,
             topics,
             versions,
-            tenants: Bounded::default(),
+            listening: Bounded::default(),
         })
     }
 
@@ -144,18 +145,20 @@ impl WebhookMetrics {
         self.replays.inc();
     }
 
-    /// There is a connector that topics may be rejected for: its series is there from now on, so
-    /// that the first rejection is an increase.
-    pub fn connector(&self, provider: Provider, tenant: &TenantId) {
-        if matches!(provider, Provider::S3 | Provider::Gcs) && self.tenants.shows(tenant.as_str()) {
+    /// There is somebody whom topics may be rejected for: the series is there from now on, so that the
+    /// first rejection is an increase.
+    pub fn listens(&self, provider: Provider, tenant: &TenantId) {
+        let hears = matches!(provider, Provider::S3 | Provider::Gcs);
+        if hears && self.listening.shows(&name(provider, tenant)) {
             self.topics.with_label_values(&[provider.as_str(), tenant.as_str()]);
         }
     }
 
-    /// The topic of a message may not speak for the tenant.
+    /// The topic of a message may not speak for the tenant. Any other is a name
+    /// that the sender chose.
     pub fn topic_rejected(&self, provider: Provider, tenant: &TenantId) {
-        let tenant = tenant.as_str();
-        let tenant = if self.tenants.shows(tenant) { tenant } else { OTHER };
+        let listens = self.listening.has(&name(provider, tenant));
+        let tenant = if listens { tenant.as_str() } else { OTHER };
         self.topics.with_label_values(&[provider.as_str(), tenant]).inc();
     }
 
@@ -164,4 +167,8 @@ impl WebhookMetrics {
         let digit = version.len() == 1 && version.bytes().all(|byte| byte.is_ascii_digit());
         self.versions.with_label_values(&[if digit { version } else { "other" }]).inc();
     }
+}
+
+fn name(provider: Provider, tenant: &TenantId) -> String {
+    format!("{} {tenant}", provider.as_str())
 }
