@@ -177,7 +177,8 @@ mod tests {
     use crate::http::pages::GRAPH_SCHEMAS;
 
     fn graph() -> Value {
-        document("activekg", "1.0.0", ROUTES, dialect, GRAPH_SCHEMAS).expect("the schemas are JSON")
+        document("activekg", "1.0.0", &ROUTES, dialect, GRAPH_SCHEMAS)
+            .expect("the schemas are JSON")
     }
 
     fn references<'a>(value: &'a Value, found: &mut HashSet<&'a str>) {
@@ -206,7 +207,7 @@ mod tests {
     fn every_route_is_described_under_a_name_of_its_own() {
         let document = graph();
         let mut ids = HashSet::new();
-        for route in ROUTES {
+        for route in ROUTES.iter() {
             let described =
                 &document["paths"][route.path][route.method.as_str().to_ascii_lowercase()];
             assert_eq!(described["summary"], route.summary, "{} {}", route.method, route.path);

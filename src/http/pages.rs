@@ -89,7 +89,7 @@ pub async fn demo() -> Page {
 ///
 /// When the schemas that are compiled in are damaged.
 pub async fn openapi(State(app): State<App>) -> Result<Reply<Value>, ApiError> {
-    openapi::document("activekg", &app.config.server.version, ROUTES, dialect, GRAPH_SCHEMAS)
+    openapi::document("activekg", &app.config.server.version, &ROUTES, dialect, GRAPH_SCHEMAS)
         .map(Reply)
         .map_err(ApiError::unhandled)
 }
