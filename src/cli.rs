@@ -4,6 +4,7 @@
 //! one line there, and the exit code says what kind it is.
 
 mod ask;
+mod audit;
 mod backup;
 mod banner;
 mod bus;
@@ -110,6 +111,8 @@ enum Command {
     Keys(keys::KeysArgs),
     /// Write alert rules for Prometheus and dashboards for Grafana
     Dashboards(dashboards::DashboardsArgs),
+    /// Say what administrators did
+    Audit(Box<audit::AuditArgs>),
     /// Say how the running server is
     Status(Box<queue::common::Common>),
     /// Look at the settings of a running server
@@ -189,6 +192,7 @@ impl Command {
             Self::Connectors(args) => connectors::run(&args),
             Self::Keys(args) => keys::run(&args),
             Self::Dashboards(args) => dashboards::run(&args),
+            Self::Audit(args) => audit::run(&args),
             Self::Status(args) => status::run(&args),
             Self::Config(args) => settings::run(&args),
             Self::Bus(args) => bus::run(&args),

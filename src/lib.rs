@@ -32,6 +32,7 @@
 pub mod admin;
 pub mod app;
 pub mod ask;
+pub mod audit;
 pub mod auth;
 pub mod backup;
 pub mod cli;

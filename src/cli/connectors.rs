@@ -14,10 +14,9 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::queue::common::{Common, Consent, age, print};
+use super::queue::common::{Common, Consent, age, print, query_value};
 use super::remote::Client;
 use crate::connectors::Provider;
-use crate::http::routes::encode_path;
 use crate::refresh::schedule::parse_interval;
 
 const CONNECTORS: &str = "/_admin/connectors";
@@ -129,10 +128,6 @@ impl OneArgs {
     fn owned_path(&self, rest: &str) -> String {
         format!("{}?tenant_id={}", self.path(rest), query_value(&self.tenant))
     }
-}
-
-fn query_value(text: &str) -> String {
-    encode_path(text).replace('/', "%2F")
 }
 
 pub(super) fn run(args: &ConnectorsArgs) -> anyhow::Result<()> {

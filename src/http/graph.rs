@@ -2,6 +2,7 @@
 
 mod access;
 mod ask;
+mod audit;
 mod backup;
 mod connectors;
 mod db;
@@ -123,6 +124,7 @@ pub fn router(app: App) -> Router {
         .route("/_admin/embed_class_coverage", get(survey::class_coverage))
         .route("/_admin/drift_histogram", get(survey::drift_histogram))
         .route("/_admin/metrics/retrieval_uplift", post(survey::retrieval_uplift))
+        .route("/_admin/audit", get(audit::list))
         .route("/_admin/workers", get(workers::show))
         .route("/_admin/workers/{queue}/scale", post(workers::scale))
         .route("/_admin/workers/{queue}/restart", post(workers::restart))
@@ -163,7 +165,7 @@ pub fn router(app: App) -> Router {
         .route("/_admin/connectors/dlq/replay/{provider}/{tenant}", post(connectors::replay))
         .route("/_admin/connectors/dlq/clear/{provider}/{tenant}", post(connectors::clear))
         .with_state(app.clone());
-    front::surface(Tokens { app }, settings, table::ROUTES, handlers)
+    front::surface(Tokens { app }, settings, &table::ROUTES, handlers)
 }
 
 /// Finds the caller of a request by its token, and counts what goes wrong.

@@ -2,6 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use activekg_storage::StorageError;
+use activekg_storage::tables::Json;
+use activekg_storage::tables::auth::AuditRecord;
+use serde_json::{Value, json};
 use tracing::info;
 
 use super::{ConnectorWorker, Member, Supervisor, WorkerCounts};
@@ -24,12 +28,18 @@ struct State {
     members: Vec<Member>,
 }
 
-/// No worker may run: they are off, or the store takes no changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "connector workers are off in this process; start the server without RUN_CONNECTOR_WORKER=false, on a store that can be written"
-)]
-pub struct Off;
+/// Why an act on the workers came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum CrewError {
+    /// No worker may run: they are off, or the store takes no changes.
+    #[error(
+        "connector workers are off in this process; start the server without RUN_CONNECTOR_WORKER=false, on a store that can be written"
+    )]
+    Off,
+    /// It could not be entered in the audit trail.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
 
 impl Crew {
     /// A crew of copies of `worker`, none of which runs.
@@ -62,10 +72,11 @@ impl Crew {
     ///
     /// # Errors
     ///
-    /// [`Off`].
-    pub fn scale(&self, n: usize) -> Result<usize, Off> {
+    /// [`CrewError`].
+    pub async fn scale(&self, n: usize, actor: &str) -> Result<usize, CrewError> {
+        self.enter("workers.scale", actor, json!({ "workers": n })).await?;
         let mut state = self.lock();
-        let before = state.wanted.ok_or(Off)?;
+        let before = state.wanted.ok_or(CrewError::Off)?;
         state.wanted = Some(n);
         self.keep(&mut state);
         info!(before, n, "connector workers: {before} were to run, now {n}");
@@ -76,11 +87,12 @@ impl Crew {
     ///
     /// # Errors
     ///
-    /// [`Off`].
-    pub async fn restart(&self) -> Result<usize, Off> {
+    /// [`CrewError`].
+    pub async fn restart(&self, actor: &str) -> Result<usize, CrewError> {
+        self.enter("workers.restart", actor, json!({})).await?;
         let old = {
             let mut state = self.lock();
-            state.wanted.ok_or(Off)?;
+            state.wanted.ok_or(CrewError::Off)?;
             std::mem::take(&mut state.members)
         };
         let crew = self.clone();
@@ -96,9 +108,31 @@ impl Crew {
             crew.keep(&mut state);
             state.wanted.unwrap_or(0)
         });
-        let n = begun.await.unwrap_or_else(|_| self.wanted());
+        let n = match begun.await {
+            Ok(n) => n,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime goes down.
+                Err(_) => self.wanted(),
+            },
+        };
         info!(n, "connector workers began anew: {n} are to run");
         Ok(n)
+    }
+
+    /// Enters an act of `actor` in the audit trail before it is done.
+    async fn enter(&self, action: &str, actor: &str, details: Value) -> Result<(), CrewError> {
+        if self.lock().wanted.is_none() {
+            return Err(CrewError::Off);
+        }
+        let record = AuditRecord {
+            tenant: None,
+            actor: actor.to_owned(),
+            action: action.to_owned(),
+            object: "connector".to_owned(),
+            details: Json(details.to_string()),
+        };
+        Ok(self.worker.enter(record).await?)
     }
 
     /// Begins and dismisses members until there are as many as there are to be.

@@ -58,6 +58,11 @@ pub(in crate::cli) fn route(queue: &str, rest: &str) -> String {
     format!("/admin/queues/{}{rest}", encode_path(queue).replace('/', "%2F"))
 }
 
+/// A value in the query of a route.
+pub(in crate::cli) fn query_value(text: &str) -> String {
+    encode_path(text).replace('/', "%2F")
+}
+
 /// Leave to remove something.
 #[derive(Args)]
 pub(in crate::cli) struct Consent {

@@ -74,7 +74,11 @@ pub(super) async fn deleted(
 }
 
 /// The tenant that is named, else all that the caller answers for.
-fn tenant(app: &App, caller: &Caller, named: Option<&str>) -> Result<Option<TenantId>, ApiError> {
+pub(super) fn tenant(
+    app: &App,
+    caller: &Caller,
+    named: Option<&str>,
+) -> Result<Option<TenantId>, ApiError> {
     // Says in the words of this surface which scope it takes.
     app.view(caller, Access::Admin, None, OpenTenant::Default)?;
     match named {
@@ -84,7 +88,7 @@ fn tenant(app: &App, caller: &Caller, named: Option<&str>) -> Result<Option<Tena
 }
 
 /// The instant so long before `now`.
-fn before(now: UnixMicros, age: Duration) -> UnixMicros {
+pub(super) fn before(now: UnixMicros, age: Duration) -> UnixMicros {
     let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
     UnixMicros(now.get().saturating_sub(micros))
 }

@@ -2,6 +2,7 @@
 //! everything that is wrong at once; answers keep their members in the order clients know.
 
 pub mod ask;
+pub mod audit;
 pub mod backup;
 pub mod connectors;
 pub mod edge;

@@ -3,12 +3,13 @@
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
-use super::access::Who;
+use super::access::{Who, actor};
+use super::failure::of_graph;
 use super::wire::workers::ScaleRequest;
 use crate::app::App;
 use crate::http::error::ApiError;
 use crate::http::extract::{JsonBody, Reply};
-use crate::jobs::{Crew, Off};
+use crate::jobs::{Crew, CrewError};
 
 /// The queue whose workers are counted and changed.
 const CONNECTOR: &str = "connector";
@@ -30,7 +31,7 @@ pub(super) async fn scale(
     JsonBody(ScaleRequest { workers }): JsonBody<ScaleRequest>,
 ) -> Result<Reply<Value>, ApiError> {
     app.operated(&caller, None)?;
-    let before = of(&app, &queue)?.scale(workers).map_err(off)?;
+    let before = of(&app, &queue)?.scale(workers, actor(&caller)).await.map_err(refused)?;
     Ok(Reply(json!({ "queue": CONNECTOR, "workers": workers, "before": before })))
 }
 
@@ -41,7 +42,7 @@ pub(super) async fn restart(
     Path(queue): Path<String>,
 ) -> Result<Reply<Value>, ApiError> {
     app.operated(&caller, None)?;
-    let workers = of(&app, &queue)?.restart().await.map_err(off)?;
+    let workers = of(&app, &queue)?.restart(actor(&caller)).await.map_err(refused)?;
     Ok(Reply(json!({ "queue": CONNECTOR, "workers": workers })))
 }
 
@@ -63,6 +64,9 @@ fn counted(crew: &Crew) -> Value {
     })
 }
 
-fn off(error: Off) -> ApiError {
-    ApiError::conflict(error.to_string())
+fn refused(error: CrewError) -> ApiError {
+    match error {
+        CrewError::Off => ApiError::conflict(error.to_string()),
+        CrewError::Storage(error) => of_graph(error.into(), None),
+    }
 }

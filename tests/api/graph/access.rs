@@ -121,6 +121,7 @@ fn guarded() -> Vec<(Request, &'static str)> {
         (Request::get("/admin/queues/embedding/dead"), "super_admin"),
         (Request::delete("/admin/queues/embedding/dead"), "super_admin"),
         (Request::post("/admin/queues/embedding/dead/replay", &json!({})), "super_admin"),
+        (Request::get("/_admin/audit"), "admin:refresh"),
         (Request::get("/_admin/workers"), "super_admin"),
         (Request::post("/_admin/workers/connector/scale", &json!({ "workers": 1 })), "super_admin"),
         (Request::new("POST", "/_admin/workers/connector/restart"), "super_admin"),

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 use super::doc;
+use crate::common::token::{JWT_ENV, token};
 use crate::common::{Options, Request, Server};
 
 const CANARY: &str = "canary-0123456789-canary-0123456789-canary";
@@ -392,6 +393,11 @@ fn the_number_of_workers_changes_while_the_server_runs() {
     says(&server, "workers scale connector 1");
     running(1);
     assert_eq!(json_of(&server, "workers status")["workers"][0]["wanted"], 1);
+    let trail = says(&server, "audit --action workers. --since 1h");
+    for (act, n) in [("workers.scale", 3), ("workers.restart", 1)] {
+        assert_eq!(trail.matches(act).count(), n, "{trail}");
+    }
+    assert!(trail.lines().nth(1).unwrap().contains("local administrator"), "{trail}");
     for bad in
         ["workers scale connector 65", "workers scale embedding 1", "workers scale connector"]
     {
@@ -399,6 +405,49 @@ fn the_number_of_workers_changes_while_the_server_runs() {
     }
     server.post("/_admin/workers/embedding/scale", &json!({ "workers": 1 })).expect(404);
     server.post("/_admin/workers/connector/scale", &json!({ "workers": 65 })).expect(422);
+}
+
+#[test]
+fn the_audit_trail_is_read_by_whom_it_concerns() {
+    let server = Server::start(&JWT_ENV);
+    let admin = token("default", &["super_admin"]);
+    let as_admin = |request: Request| server.send(&request.bearer(&admin)).expect(200);
+    let config = json!({ "urls": ["https://example.org/a"], "bearer_token": "canary-token" });
+    for tenant in ["acme", "harbor"] {
+        let body = json!({ "tenant_id": tenant, "config": config });
+        as_admin(Request::post("/_admin/connectors/http/register", &body));
+    }
+    as_admin(Request::new("POST", "/admin/queues/embedding/pause"));
+    let acts = |list: &Value| -> Vec<String> {
+        let entries = list["entries"].as_array().unwrap().iter();
+        entries.map(|entry| format!("{} {}", entry["action"], entry["tenant_id"])).collect()
+    };
+    let all = as_admin(Request::get("/_admin/audit"));
+    let expected = [
+        r#""queue.pause" null"#,
+        r#""connector.register" "harbor""#,
+        r#""connector.register" "acme""#,
+    ];
+    assert_eq!((acts(&all), &all["next"]), (expected.map(str::to_owned).to_vec(), &Value::Null));
+    assert!(
+        all["entries"].as_array().unwrap().iter().all(|entry| entry["actor"] == "user-of-default")
+    );
+    assert!(!all.to_string().contains("canary"));
+    let first = as_admin(Request::get("/_admin/audit?limit=2"));
+    let rest = format!("/_admin/audit?limit=2&before={}", first["next"].as_str().unwrap());
+    assert_eq!(acts(&as_admin(Request::get(rest))), expected[2..]);
+    let chosen = "/_admin/audit?action=connector.&tenant_id=acme&actor=user-of-default&within=1h";
+    assert_eq!(acts(&as_admin(Request::get(chosen))), expected[2..]);
+
+    let own = token("acme", &["admin:refresh"]);
+    let seen = server.send(&Request::get("/_admin/audit").bearer(&own)).expect(200);
+    assert_eq!(acts(&seen), expected[2..], "what was done to its own data");
+    let other = Request::get("/_admin/audit?tenant_id=harbor").bearer(&own);
+    server.send(&other).expect(403);
+    for bad in ["limit=0", "before=x", "within=soon"] {
+        let bad = Request::get(format!("/_admin/audit?{bad}")).bearer(&admin);
+        server.send(&bad).expect(422);
+    }
 }
 
 #[test]

@@ -31,6 +31,14 @@ impl Query for IngestQuery {
     }
 }
 
+/// An age, such as 30d.
+pub(super) fn age(at: At<'_>) -> Checked<Duration> {
+    match parse_interval(&at.string()?) {
+        Some(age) => Ok(age),
+        None => at.value_error("a whole number of minutes, hours or days, such as 30m, 12h, 7d"),
+    }
+}
+
 /// Query of GET /_admin/stats/deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeletedQuery {
@@ -44,12 +52,7 @@ impl Query for DeletedQuery {
     fn parse(query: &Value) -> Checked<Self> {
         let mut fields = At::query(query).fields()?;
         let tenant_id = fields.optional("tenant_id", None, tenant);
-        let older_than = fields.nullable("older_than", |at| match parse_interval(&at.string()?) {
-            Some(age) => Ok(age),
-            None => {
-                at.value_error("a whole number of minutes, hours or days, such as 30m, 12h, 7d")
-            }
-        });
+        let older_than = fields.nullable("older_than", age);
         fields.finish()?;
         Ok(Self { tenant_id, older_than: older_than.unwrap_or_default() })
     }
