@@ -10,6 +10,7 @@ mod backup;
 mod care;
 mod changing;
 mod common;
+mod crash_points;
 mod dashboards;
 mod disk_full;
 mod handbook;

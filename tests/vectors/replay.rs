@@ -22,6 +22,8 @@ const MODEL: &str = "all-MiniLM-L6-v2";
 const BASE_ENV: &[(&str, &str)] = &[
     ("EMBEDDING_BACKEND", "sentence-transformers"),
     ("EMBEDDING_MODEL", MODEL),
+    // Near ties come in the order of the recordings on every processor.
+    ("EMBEDDING_PRECISION", "f32"),
     ("EMBEDDING_ASYNC", "false"),
     ("LLM_ENABLED", "false"),
     ("AUTHZ_MODE", "tenant"),
