@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use activekg_index::{Build, Engines, HnswParams, IvfParams, Metric, VectorOptions};
+use activekg_index::{Build, Engine, Engines, HnswParams, IvfParams, Metric, VectorOptions};
 use activekg_storage::crypt::KeyRing;
 use activekg_storage::time::{Clock, SystemClock};
 use activekg_storage::{OpenError, Recovery, Store, StoreOptions};
@@ -471,6 +471,9 @@ fn vector_options(config: &Config, engines: Engines, model: &ModelInfo) -> Vecto
 
 /// Measures builds of vector indexes.
 fn told_of_builds(metrics: IndexMetrics, distance: Distance) -> impl Fn(Build) + Send + 'static {
+    for engine in Engine::ALL {
+        metrics.expect(engine.as_str(), distance.as_str());
+    }
     move |Build { engine, rows: _, took, stands }| {
         let result = if stands { BuildResult::Success } else { BuildResult::Error };
         metrics.built(engine.as_str(), distance.as_str(), result, took);

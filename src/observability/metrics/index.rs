@@ -23,6 +23,18 @@ pub enum BuildResult {
     Error,
 }
 
+impl BuildResult {
+    const ALL: [Self; 3] = [Self::Success, Self::Duplicate, Self::Error];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Duplicate => "duplicate",
+            Self::Error => "error",
+        }
+    }
+}
+
 impl IndexMetrics {
     pub(super) fn new(register: &mut Register<'_>) -> Result<Self, prometheus::Error> {
         let build = register.histograms(
@@ -34,13 +46,16 @@ impl IndexMetrics {
         Ok(Self { build })
     }
 
+    /// There may be builds of such an index: their series are there from now on.
+    pub fn expect(&self, kind: &str, metric: &str) {
+        for result in BuildResult::ALL {
+            self.build.with_label_values(&[kind, metric, result.as_str()]);
+        }
+    }
+
     /// A build of an index of type `hnsw` or `ivfflat` over `cosine`, `l2` or `ip` ended.
     pub fn built(&self, kind: &str, metric: &str, result: BuildResult, latency: Duration) {
-        let result = match result {
-            BuildResult::Success => "success",
-            BuildResult::Duplicate => "duplicate",
-            BuildResult::Error => "error",
-        };
-        self.build.with_label_values(&[kind, metric, result]).observe(latency.as_secs_f64());
+        let labels = [kind, metric, result.as_str()];
+        self.build.with_label_values(&labels).observe(latency.as_secs_f64());
     }
 }
