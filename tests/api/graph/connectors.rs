@@ -2,6 +2,7 @@
 
 mod flow;
 mod rotation;
+mod site;
 mod sources;
 
 use activekg_storage::tables::auth::AUDIT;
