@@ -1,5 +1,6 @@
 //! Connectors and the keys that seal their secrets.
 
+mod cloud;
 mod flow;
 mod rotation;
 mod site;
