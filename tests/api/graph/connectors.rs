@@ -2,6 +2,7 @@
 
 mod cloud;
 mod flow;
+mod purging;
 mod rotation;
 mod site;
 mod sources;
