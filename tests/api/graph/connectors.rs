@@ -6,6 +6,7 @@ mod purging;
 mod rotation;
 mod site;
 mod sources;
+mod waiting;
 
 use activekg_storage::tables::auth::AUDIT;
 use activekg_storage::{Readable, Scan, Store, StoreOptions};

@@ -176,14 +176,14 @@ fn extraction_is_off_and_says_so() {
 }
 
 /// A Redis client.
-struct Client(BufReader<TcpStream>);
+pub(super) struct Client(BufReader<TcpStream>);
 
 impl Client {
-    fn new(addr: SocketAddr) -> Self {
+    pub(super) fn new(addr: SocketAddr) -> Self {
         Self(BufReader::new(TcpStream::connect(addr).unwrap()))
     }
 
-    fn send(&mut self, words: &[&str]) {
+    pub(super) fn send(&mut self, words: &[&str]) {
         let mut command = format!("*{}\r\n", words.len());
         for word in words {
             command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
@@ -192,7 +192,7 @@ impl Client {
     }
 
     /// A reply: errors begin with a minus, lists are arrays.
-    fn reply(&mut self) -> Value {
+    pub(super) fn reply(&mut self) -> Value {
         let mut line = String::new();
         self.0.read_line(&mut line).unwrap();
         let (kind, rest) = line.trim_end().split_at_checked(1).expect("a reply");
@@ -218,7 +218,7 @@ impl Client {
 }
 
 /// Where the server listens for Redis clients.
-fn address(server: &Server) -> SocketAddr {
+pub(super) fn address(server: &Server) -> SocketAddr {
     let log = server.logged("Redis clients are answered on");
     let line = log.lines().find(|line| line.contains("Redis clients are answered on")).expect("it");
     let start = line.find("127.0.0.1:").expect("an address");
