@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
+use super::connectors::sources::refusing;
 use super::doc;
 use crate::common::{Options, Request, Server};
 
@@ -97,7 +98,11 @@ fn the_index_of_words_is_built_anew_from_the_store() {
 
 #[test]
 fn no_secret_is_in_the_settings_or_in_a_bundle() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("server.log");
     let server = Options::new(ENV)
+        .set("LOG_LEVEL", "DEBUG")
+        .set("ACTIVEKG_LOG_FILE", log.to_str().unwrap())
         .set("JWT_ENABLED", "true")
         .set("JWT_ALGORITHM", "HS256")
         .set("JWT_SECRET_KEY", CANARY)
@@ -112,9 +117,28 @@ fn no_secret_is_in_the_settings_or_in_a_bundle() {
     assert!(shown.contains("JWT_SECRET_KEY=sha256:"), "{shown}");
     assert!(shown.contains("CONNECTOR_KEK_V12=sha256:"), "{shown}");
 
+    let config = dir.path().join("connector.json");
+    for (provider, settings) in [
+        (
+            "s3",
+            json!({
+                "bucket": "docs", "access_key_id": CANARY, "secret_access_key": CANARY,
+                "session_token": CANARY, "endpoint": format!("http://{}", refusing()),
+            }),
+        ),
+        ("gcs", json!({ "bucket": "docs", "credentials_json": CANARY })),
+        ("azure", json!({ "container": "docs", "connection_string": CANARY })),
+        ("http", json!({ "urls": ["https://example.org/a"], "bearer_token": CANARY })),
+    ] {
+        fs::write(&config, settings.to_string()).unwrap();
+        let line = format!("connectors register {provider} --tenant acme --config");
+        says(&server, &format!("{line} {}", config.display()));
+    }
+    let labels = r#"error_type="list_changes",provider="s3",tenant="acme""#;
+    let polled = format!("connector_poller_errors_total{{{labels}}} 1");
+    server.until(&Request::get("/prometheus"), |answer| answer.text().contains(&polled));
+
     let bundle = server.dir().join("bundle");
-    let log = server.dir().join("server.log");
-    fs::write(&log, server.log()).unwrap();
     let line = format!("support-bundle --out {} --log {}", bundle.display(), log.display());
     assert!(says(&server, &line).contains("files"));
     assert!(!run(&server, &line).status.success(), "what is there is not mixed with another");
@@ -129,6 +153,9 @@ fn no_secret_is_in_the_settings_or_in_a_bundle() {
         n += 1;
     }
     assert!(n >= 15, "{n} files");
+    let told = fs::read_to_string(&log).unwrap();
+    assert!(told.contains("acme"), "it tells of connectors");
+    assert!(!told.contains(CANARY), "{told}");
     let metrics = fs::read_to_string(bundle.join("metrics.txt")).unwrap();
     assert!(metrics.contains("connector_purger_total"));
 }
