@@ -1,8 +1,12 @@
 //! Connectors and the keys that seal their secrets.
 
+mod cloud;
 mod flow;
+mod purging;
 mod rotation;
-mod sources;
+mod site;
+pub(super) mod sources;
+mod waiting;
 
 use activekg_storage::tables::auth::AUDIT;
 use activekg_storage::{Readable, Scan, Store, StoreOptions};
@@ -323,7 +327,11 @@ fn audited(server: &Server) -> Vec<String> {
 
 #[test]
 fn no_secret_is_answered_logged_counted_or_stored_in_the_clear() {
-    let mut server = Options::new(&QUIET).set("LOG_LEVEL", "DEBUG").start();
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("app.log");
+    let mut server = Options::new(&[("LOG_LEVEL", "DEBUG"), ("RUN_EMBEDDING_WORKER", "false")])
+        .set("ACTIVEKG_LOG_FILE", log.to_str().unwrap())
+        .start();
     let mut said = String::new();
     let mut hear = |text: &str| said.push_str(text);
     register(&server, "s3", "acme", &s3());
@@ -333,7 +341,24 @@ fn no_secret_is_answered_logged_counted_or_stored_in_the_clear() {
         "acme",
         &json!({ "bucket": "b", "credentials_json": CANARY, "colour": CANARY }),
     );
+    // A poll and an item fail at a service that says the key in its refusal.
+    let mut refused = s3();
+    refused["endpoint"] = format!("http://{}", sources::refusing()).into();
+    register(&server, "s3", "harbor", &refused);
+    let uris = json!({ "tenant_id": "harbor", "dry_run": false, "uris": ["s3://docs/a/b.txt"] });
+    server.post(&at("s3/ingest"), &uris).expect(200);
+    let status = Request::get(at("s3/queue-status?tenant_id=harbor"));
+    server.until(&status, |answer| answer.json()["dlq"] == 1);
+    let logged = || std::fs::read_to_string(&log).unwrap();
+    for told in ["ingestion failed for good", "connector could not be polled"] {
+        let of_harbor = |line: &str| line.contains(told) && line.contains("harbor");
+        server.until(&status, |_| logged().lines().any(of_harbor));
+    }
     for request in [
+        Request::get(at("dlq/inspect/s3/harbor")),
+        Request::post(at("s3/test"), &json!({ "tenant_id": "harbor" })),
+        Request::post(at("s3/backfill"), &json!({ "tenant_id": "harbor" })),
+        Request::get("/admin/queues/connector:s3/dead"),
         Request::get(at("s3?tenant_id=acme")),
         Request::get(at("")),
         Request::get(at("keys")),
@@ -361,10 +386,14 @@ fn no_secret_is_answered_logged_counted_or_stored_in_the_clear() {
         hear(server.send(&request).text());
     }
     assert!(server.terminate().success());
-    hear(&server.log());
+    // All of it is there, from the first line on.
+    for part in ["listening", r#""level":"DEBUG""#, "stopped"] {
+        assert!(logged().contains(part), "{part}");
+    }
+    hear(&logged());
     assert!(!said.to_lowercase().contains("canary"), "{said}");
     let acts = audited(&server);
-    assert_eq!(acts.iter().filter(|act| *act == "connector.register").count(), 2);
+    assert_eq!(acts.iter().filter(|act| *act == "connector.register").count(), 3);
     assert_eq!(acts.iter().filter(|act| *act == "connector.update").count(), 1);
     assert_eq!(acts.iter().filter(|act| *act == "connector.rotate_keys").count(), 1);
     let stored = std::fs::read(server.dir().join("store.redb")).unwrap();

@@ -77,6 +77,37 @@ fn full_queues_refuse_and_store_nothing() {
 }
 
 #[test]
+fn a_tenant_has_so_many_jobs_at_most_unless_somebody_says_otherwise() {
+    let server = Server::start(&QUEUED);
+    let batch = |tenant: &str, n: usize| {
+        let body = json!({ "tenant_id": tenant, "nodes": vec![doc("x"); n] });
+        server.post("/nodes/batch", &body)
+    };
+    let one = |tenant: &str| {
+        let mut node = doc("x");
+        node["tenant_id"] = tenant.into();
+        server.post("/nodes", &node)
+    };
+    for _ in 0..10 {
+        assert_eq!(batch("acme", 200).expect(200)["created"], 200);
+    }
+    let refused = one("acme");
+    assert_eq!(
+        refused.expect_detail(429),
+        "Tenant embedding queue limit exceeded, please retry later"
+    );
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(batch("acme", 1).status, 429);
+    one("harbor").expect(200);
+    assert_eq!(batch("harbor", 200).expect(200)["created"], 200);
+    for (tenant, n) in [("acme", 2000), ("harbor", 201)] {
+        assert_eq!(server.get(&format!("/nodes?tenant_id={tenant}")).expect(200)["total"], n);
+        let queue = format!("/admin/queues/embedding?tenant_id={tenant}");
+        assert_eq!(server.get(&queue).expect(200)["tenants"][0]["depths"]["ready"], n);
+    }
+}
+
+#[test]
 fn limits_of_zero_are_no_limits() {
     let mut env = QUEUED.to_vec();
     env.extend([("EMBEDDING_QUEUE_MAX_DEPTH", "0"), ("EMBEDDING_TENANT_MAX_PENDING", "0")]);

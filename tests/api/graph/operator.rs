@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
+use super::connectors::sources::refusing;
 use super::doc;
 use crate::common::token::{JWT_ENV, token};
 use crate::common::{Options, Request, Server};
@@ -98,7 +99,11 @@ fn the_index_of_words_is_built_anew_from_the_store() {
 
 #[test]
 fn no_secret_is_in_the_settings_or_in_a_bundle() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("server.log");
     let server = Options::new(ENV)
+        .set("LOG_LEVEL", "DEBUG")
+        .set("ACTIVEKG_LOG_FILE", log.to_str().unwrap())
         .set("JWT_ENABLED", "true")
         .set("JWT_ALGORITHM", "HS256")
         .set("JWT_SECRET_KEY", CANARY)
@@ -113,9 +118,28 @@ fn no_secret_is_in_the_settings_or_in_a_bundle() {
     assert!(shown.contains("JWT_SECRET_KEY=sha256:"), "{shown}");
     assert!(shown.contains("CONNECTOR_KEK_V12=sha256:"), "{shown}");
 
+    let config = dir.path().join("connector.json");
+    for (provider, settings) in [
+        (
+            "s3",
+            json!({
+                "bucket": "docs", "access_key_id": CANARY, "secret_access_key": CANARY,
+                "session_token": CANARY, "endpoint": format!("http://{}", refusing()),
+            }),
+        ),
+        ("gcs", json!({ "bucket": "docs", "credentials_json": CANARY })),
+        ("azure", json!({ "container": "docs", "connection_string": CANARY })),
+        ("http", json!({ "urls": ["https://example.org/a"], "bearer_token": CANARY })),
+    ] {
+        fs::write(&config, settings.to_string()).unwrap();
+        let line = format!("connectors register {provider} --tenant acme --config");
+        says(&server, &format!("{line} {}", config.display()));
+    }
+    let labels = r#"error_type="list_changes",provider="s3",tenant="acme""#;
+    let polled = format!("connector_poller_errors_total{{{labels}}} 1");
+    server.until(&Request::get("/prometheus"), |answer| answer.text().contains(&polled));
+
     let bundle = server.dir().join("bundle");
-    let log = server.dir().join("server.log");
-    fs::write(&log, server.log()).unwrap();
     let line = format!("support-bundle --out {} --log {}", bundle.display(), log.display());
     assert!(says(&server, &line).contains("files"));
     assert!(!run(&server, &line).status.success(), "what is there is not mixed with another");
@@ -130,6 +154,9 @@ fn no_secret_is_in_the_settings_or_in_a_bundle() {
         n += 1;
     }
     assert!(n >= 15, "{n} files");
+    let told = fs::read_to_string(&log).unwrap();
+    assert!(told.contains("acme"), "it tells of connectors");
+    assert!(!told.contains(CANARY), "{told}");
     let metrics = fs::read_to_string(bundle.join("metrics.txt")).unwrap();
     assert!(metrics.contains("connector_purger_total"));
 }
@@ -177,14 +204,14 @@ fn extraction_is_off_and_says_so() {
 }
 
 /// A Redis client.
-struct Client(BufReader<TcpStream>);
+pub(super) struct Client(BufReader<TcpStream>);
 
 impl Client {
-    fn new(addr: SocketAddr) -> Self {
+    pub(super) fn new(addr: SocketAddr) -> Self {
         Self(BufReader::new(TcpStream::connect(addr).unwrap()))
     }
 
-    fn send(&mut self, words: &[&str]) {
+    pub(super) fn send(&mut self, words: &[&str]) {
         let mut command = format!("*{}\r\n", words.len());
         for word in words {
             command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
@@ -193,7 +220,7 @@ impl Client {
     }
 
     /// A reply: errors begin with a minus, lists are arrays.
-    fn reply(&mut self) -> Value {
+    pub(super) fn reply(&mut self) -> Value {
         let mut line = String::new();
         self.0.read_line(&mut line).unwrap();
         let (kind, rest) = line.trim_end().split_at_checked(1).expect("a reply");
@@ -219,7 +246,7 @@ impl Client {
 }
 
 /// Where the server listens for Redis clients.
-fn address(server: &Server) -> SocketAddr {
+pub(super) fn address(server: &Server) -> SocketAddr {
     let log = server.logged("Redis clients are answered on");
     let line = log.lines().find(|line| line.contains("Redis clients are answered on")).expect("it");
     let start = line.find("127.0.0.1:").expect("an address");

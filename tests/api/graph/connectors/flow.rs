@@ -1,120 +1,21 @@
 //! What connectors bring in: from a change of a file to what searches show.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
+use activekg_storage::ids::NodeId;
+use activekg_storage::tables::graph::{EDGES, EmbeddingStatus, NODES};
+use activekg_storage::{Readable as _, Scan, Store, StoreOptions};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
+use super::site::{Site, counted};
 use super::{at, register};
 use crate::common::token::{JWT_ENV, token};
-use crate::common::{Options, Request, Server};
-
-/// A folder of files with a server that may read it, and does not embed: that takes long here.
-struct Site {
-    server: Server,
-    folder: PathBuf,
-    _dir: TempDir,
-}
-
-impl Site {
-    fn new(env: &[(&str, &str)]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().canonicalize().unwrap().join("docs");
-        fs::create_dir(&folder).unwrap();
-        let base = dir.path().canonicalize().unwrap();
-        let options = Options::new(&[
-            ("ACTIVEKG_FILE_BASEDIRS", base.to_str().unwrap()),
-            ("CONNECTOR_WORKER_POLL_INTERVAL", "0.1"),
-            ("RUN_EMBEDDING_WORKER", "false"),
-            ("RUN_SCHEDULER", "false"),
-        ]);
-        let options = env.iter().fold(options, |options, (name, value)| options.set(name, value));
-        Self { server: options.start(), folder, _dir: dir }
-    }
-
-    fn registered(tenant: &str) -> Self {
-        let site = Self::new(&[]);
-        site.register(tenant);
-        site
-    }
-
-    fn register(&self, tenant: &str) {
-        register(&self.server, "local", tenant, &json!({ "path": self.folder }));
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.folder.join(name), text).unwrap();
-    }
-
-    fn uri(&self, name: &str) -> String {
-        format!("file://{}", self.folder.join(name).display())
-    }
-
-    #[track_caller]
-    fn ingest(&self, body: &Value) -> Value {
-        self.server.post(&at("local/ingest"), body).expect(200)
-    }
-
-    /// Takes in everything of a tenant, and waits until it is done.
-    #[track_caller]
-    fn take(&self, tenant: &str) -> Value {
-        let answer = self.ingest(&json!({ "tenant_id": tenant, "dry_run": false }));
-        self.settled(tenant);
-        answer
-    }
-
-    /// Works on these files, whatever is known of them.
-    #[track_caller]
-    fn touch(&self, tenant: &str, names: &[&str]) {
-        let uris: Vec<String> = names.iter().map(|name| self.uri(name)).collect();
-        self.ingest(&json!({ "tenant_id": tenant, "dry_run": false, "uris": uris }));
-        self.settled(tenant);
-    }
-
-    #[track_caller]
-    fn settled(&self, tenant: &str) -> Value {
-        let status = Request::get(at(&format!("local/queue-status?tenant_id={tenant}")));
-        let done = |status: &Value| status["pending"] == status["held"];
-        self.server.until(&status, |answer| done(&answer.json())).expect(200)
-    }
-
-    /// Which documents have chunks that a search for words finds.
-    #[track_caller]
-    fn found(&self, words: &str) -> Vec<String> {
-        let search = json!({ "query": words, "mode": "bm25", "tenant_id": "default" });
-        let found = self.server.post("/search", &search).expect(200);
-        let results = found["results"].as_array().unwrap().iter();
-        // The parents are found by their titles, which are file names.
-        let title = |hit: &Value| hit["props"]["parent_title"].as_str().map(str::to_owned);
-        let mut titles: Vec<String> = results.filter_map(title).collect();
-        titles.sort();
-        titles
-    }
-
-    /// Waits until a search finds these.
-    #[track_caller]
-    fn finds(&self, words: &str, names: &[&str]) {
-        let search = json!({ "query": words, "mode": "bm25", "tenant_id": "default" });
-        let search = Request::post("/search", &search);
-        self.server.until(&search, |_| self.found(words) == names);
-    }
-
-    /// The parent node of a file.
-    #[track_caller]
-    fn document(&self, tenant: &str, name: &str) -> Value {
-        let path = self.folder.join(name);
-        let external = format!("local:{tenant}:{}", path.display());
-        let query = format!("/nodes/by-external-id?tenant_id={tenant}&external_id={external}");
-        self.server.get(&query).expect(200)
-    }
-}
-
-fn counted(server: &Server, name: &str) -> f64 {
-    let text = server.get("/prometheus");
-    let line = text.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in {}", text.text())).parse().unwrap()
-}
+use crate::common::{Answer, Request};
 
 #[test]
 fn files_become_documents_change_go_and_come_back() {
@@ -213,7 +114,7 @@ fn a_shorter_text_has_fewer_chunks_and_keeps_the_same_ones() {
     // The same text with another time: only what is said of it changes.
     let hash = site.document("default", "long.txt")["props"]["content_hash"].clone();
     let file = fs::File::open(site.folder.join("long.txt")).unwrap();
-    let hour = std::time::Duration::from_secs(3600);
+    let hour = Duration::from_secs(3600);
     file.set_modified(std::time::SystemTime::now() - hour).unwrap();
     site.touch("default", &["long.txt"]);
     site.server.logged("content hash unchanged");
@@ -233,7 +134,7 @@ fn what_no_connector_can_work_on_is_held_until_one_can() {
     site.server.post(&at("local/enable"), &owner).expect(200);
 
     // Nothing of the queue is leased while it is paused, so the item is there to be held.
-    site.server.post("/admin/queues/connector:local/pause", &json!({})).expect(200);
+    site.switch("pause");
     site.ingest(&json!({ "dry_run": false }));
     site.server.post(&at("local/disable"), &owner).expect(200);
     let status = site.settled("default");
@@ -246,19 +147,19 @@ fn what_no_connector_can_work_on_is_held_until_one_can() {
     assert_eq!(peeked["items"][0]["item"]["operation"], "upsert");
     assert_eq!(peeked["items"][0]["item"]["source"], "ingest");
 
-    site.server.post("/admin/queues/connector:local/resume", &json!({})).expect(200);
+    site.switch("resume");
     assert_eq!(site.settled("default")["held"], 1, "it stays held");
     site.server.post(&at("local/enable"), &owner).expect(200);
     let status = Request::get(at("local/queue-status?tenant_id=default"));
     site.server.until(&status, |answer| answer.json()["pending"] == 0);
     site.finds("anchor", &["a.txt"]);
 
-    site.server.post("/admin/queues/connector:local/pause", &json!({})).expect(200);
+    site.switch("pause");
     site.write("b.txt", "The boat is light.");
     site.ingest(&json!({ "dry_run": false }));
     site.server.delete(&at("local/config?tenant_id=default")).expect(200);
     assert_eq!(site.settled("default")["held"], 1);
-    site.server.post("/admin/queues/connector:local/resume", &json!({})).expect(200);
+    site.switch("resume");
     site.register("default");
     site.server.until(&status, |answer| answer.json()["pending"] == 0);
     site.finds("boat", &["b.txt"]);
@@ -381,7 +282,7 @@ fn a_backfill_that_passes_much_by_ends_in_the_middle_of_a_page() {
 #[test]
 fn waiting_changes_can_be_thrown_away() {
     let site = Site::registered("default");
-    site.server.post("/admin/queues/connector:local/pause", &json!({})).expect(200);
+    site.switch("pause");
     for n in 0..3 {
         site.write(&format!("{n}.txt"), "text");
     }
@@ -426,6 +327,41 @@ fn only_operators_see_queues_of_others() {
     );
 }
 
+/// What became of the files of a folder, by what the store holds. The server must be stopped.
+fn check_taken_in(site: &Site, n_files: usize) {
+    let store = Store::open(site.server.dir(), StoreOptions::default()).unwrap();
+    let snapshot = store.read().unwrap();
+    let (mut documents, mut chunks, mut edges) =
+        (BTreeMap::new(), BTreeMap::new(), BTreeMap::<NodeId, Vec<NodeId>>::new());
+    for row in snapshot.scan(&NODES, Scan::all()).unwrap() {
+        let ((_, id), node) = row.unwrap();
+        let props: Value = serde_json::from_str(node.props.as_str()).unwrap();
+        let status = node.embedding_status;
+        if node.classes == ["Document"] {
+            assert_eq!(status, EmbeddingStatus::Skipped, "{props}");
+            assert!(documents.insert(id, node.external_id.unwrap()).is_none());
+        } else {
+            assert_eq!(
+                (&node.classes[..], status),
+                (&["Chunk".to_owned()][..], EmbeddingStatus::Ready)
+            );
+            chunks.insert(id, props["parent_id"].as_str().unwrap().to_owned());
+        }
+    }
+    for row in snapshot.scan(&EDGES, Scan::all()).unwrap() {
+        let ((_, from, rel, to), _) = row.unwrap();
+        assert_eq!(rel, "DERIVED_FROM");
+        edges.entry(to).or_default().push(from);
+    }
+    drop(snapshot);
+    store.close();
+    assert_eq!((documents.len(), chunks.len(), edges.len()), (n_files, n_files, n_files));
+    for (id, external) in documents {
+        let [chunk] = edges[&id][..] else { panic!("{external} has {:?}", edges[&id]) };
+        assert_eq!(chunks[&chunk], external);
+    }
+}
+
 #[test]
 fn a_folder_is_watched() {
     let site = Site::new(&[("RUN_SCHEDULER", "true")]);
@@ -449,22 +385,38 @@ fn a_folder_is_watched() {
 
 #[test]
 fn a_killed_server_takes_up_what_was_queued() {
-    let mut site = Site::registered("default");
-    const FILES: usize = 200;
+    const FILES: usize = 1000;
+    const KILLS: usize = 8;
+    let mut site = Site::new(&[("RUN_EMBEDDING_WORKER", "true")]);
+    site.register("default");
     for n in 0..FILES {
-        site.write(&format!("{n}.txt"), &format!("The text of number {n}."));
+        site.write(&format!("{n}.txt"), &format!("Number {n}."));
     }
+    let mut random = StdRng::seed_from_u64(0x5EED);
     site.ingest(&json!({ "dry_run": false, "batch_size": 500 }));
-    for _ in 0..3 {
+    for _ in 0..KILLS {
+        // The kill may come at any moment; none is waited for.
+        thread::sleep(Duration::from_millis(random.random_range(0..=400)));
         site.server.kill();
         site.server.start_again(&[]);
     }
     let status = Request::get(at("local/queue-status?tenant_id=default"));
-    let done = site.server.until(&status, |answer| answer.json()["pending"] == 0).expect(200);
+    let left = |answer: &Answer| answer.json()["pending"].as_u64().unwrap();
+    let done = site.server.until(&status, |answer| left(answer) == 0).expect(200);
     assert_eq!((&done["dlq"], &done["leased"]), (&json!(0), &json!(0)));
     let again = site.ingest(&json!({ "dry_run": true }));
     assert_eq!((&again["would_queue"], &again["skipped_count"]), (&json!(0), &json!(FILES)));
-    assert!(Path::new(&site.folder).exists());
+    let embedding = Request::get("/admin/embedding/status");
+    site.server.until(&embedding, |answer| {
+        answer.json()["status_counts"] == json!({ "ready": FILES, "skipped": FILES })
+    });
+    let queues = site.server.get("/admin/queues").expect(200);
+    for queue in queues["queues"].as_array().unwrap() {
+        let none = json!({ "ready": 0, "delayed": 0, "leased": 0, "held": 0, "dead": 0 });
+        assert_eq!(queue["depths"], none, "{queue}");
+    }
+    assert!(site.server.terminate().success());
+    check_taken_in(&site, FILES);
 }
 
 #[test]
@@ -481,7 +433,7 @@ fn a_source_that_hangs_keeps_no_other_waiting() {
     let body = json!({ "tenant_id": "slow", "dry_run": false, "uris": uris });
     site.server.post(&at("s3/ingest"), &body).expect(200);
     let stats = Request::get("/admin/queues/connector:s3");
-    let leased = |answer: &crate::common::Answer| answer.json()["depths"]["leased"].clone();
+    let leased = |answer: &Answer| answer.json()["depths"]["leased"].clone();
     site.server.until(&stats, |answer| leased(answer) == 3);
 
     site.register("default");

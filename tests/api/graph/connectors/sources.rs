@@ -88,7 +88,7 @@ fn another_tenants_connector_is_not_tried_out() {
 }
 
 /// A service that refuses everything, and says the caller's key in doing so.
-fn refusing() -> SocketAddr {
+pub(in crate::api::graph) fn refusing() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     thread::spawn(move || {
