@@ -40,6 +40,7 @@ use std::process::ExitCode;
 use activekg_storage::OpenError;
 use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use tokio::runtime::Runtime;
 
 use crate::config::ConfigError;
 use crate::observability::build_info;
@@ -222,11 +223,17 @@ fn verdict(error: &anyhow::Error) -> (u8, String) {
 }
 
 /// The threads of a command that talks over the network.
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("start the async runtime")
+fn runtime() -> anyhow::Result<Runtime> {
+    runtime_of(None)
+}
+
+/// [`runtime`] of which so many threads may wait for the disk at the same time.
+fn runtime_of(pool_size: Option<usize>) -> anyhow::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(pool_size) = pool_size {
+        builder.max_blocking_threads(pool_size);
+    }
+    builder.enable_all().build().context("start the async runtime")
 }
 
 #[cfg(test)]

@@ -319,12 +319,17 @@ mod tests {
 
     #[test]
     fn what_needs_no_attention_is_said_once() {
-        let set =
-            [("REDIS_URL", "redis://:pw@h/0"), ("WORKERS", "4"), ("ACTIVEKG_POOL_SIZE", "10")];
+        let set = [("REDIS_URL", "redis://:pw@h/0"), ("WORKERS", "4")];
         let notices = config(&set).unwrap().notices;
-        assert_eq!(
-            notices,
-            ["REDIS_URL, WORKERS, ACTIVEKG_POOL_SIZE are ignored: one process does all the work"]
-        );
+        assert_eq!(notices, ["REDIS_URL, WORKERS are ignored: one process does all the work"]);
+    }
+
+    #[test]
+    fn the_pool_is_not_too_small() {
+        let pool_size =
+            |size: &str| Some(config(&[("ACTIVEKG_POOL_SIZE", size)]).ok()?.store.pool_size);
+        assert_eq!(config(&[]).unwrap().store.pool_size, None);
+        assert_eq!((pool_size("10"), pool_size("20")), (Some(Some(16)), Some(Some(20))));
+        assert_eq!((pool_size("0"), pool_size("4097"), pool_size("x")), (None, None, None));
     }
 }

@@ -72,7 +72,7 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let config = Config { shown: args.shown.clone(), ..Config::new(&args.options)? };
     let log_file = logs::init(&config.observability)?;
     let first_run = is_empty(&config.store.data_dir);
-    super::runtime()?.block_on(async {
+    super::runtime_of(config.store.pool_size)?.block_on(async {
         if let Some(file) = log_file {
             tokio::spawn(logs::reopen_on_hangup(file));
         }

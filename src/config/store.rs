@@ -19,7 +19,13 @@ pub struct Store {
     pub min_free_bytes: Option<u64>,
     /// Between two scans of the whole store for damage; `None` = no scans.
     pub scrub_interval: Option<Duration>,
+    /// Threads that may wait for the disk at the same time; `None` = as many as the runtime has.
+    pub pool_size: Option<usize>,
 }
+
+/// Fewer threads would have short reads wait behind long ones. A pool of connections, which the
+/// setting was the size of elsewhere, may have been smaller.
+const POOL_MIN: usize = 16;
 
 impl Store {
     /// What the settings mean; remarks on them go to `notices`.
@@ -44,7 +50,6 @@ impl Store {
         let ignored: Vec<&str> = [
             ("REDIS_URL", Secret::given(redis_url).is_some()),
             ("WORKERS", read::text(workers).is_some()),
-            ("ACTIVEKG_POOL_SIZE", read::text(pool_size).is_some()),
         ]
         .into_iter()
         .filter_map(|(name, set)| set.then_some(name))
@@ -88,6 +93,8 @@ impl Store {
             data_dir,
             min_free_bytes: read::number("ACTIVEKG_MIN_FREE_BYTES", min_free_bytes, 0..=u64::MAX)?,
             scrub_interval: scrub_interval(scrub_interval_hours)?,
+            pool_size: read::number("ACTIVEKG_POOL_SIZE", pool_size, 1..=4096_usize)?
+                .map(|size| size.max(POOL_MIN)),
         })
     }
 }
