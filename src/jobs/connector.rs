@@ -169,7 +169,8 @@ impl ConnectorWorker {
     /// Enters an act in the audit trail.
     pub(super) async fn enter(&self, record: AuditRecord) -> Result<(), StorageError> {
         let now = self.clock.now();
-        Ok(self.store.write(move |tx| audit(tx, now, &record)).await?.value)
+        self.store.write(move |tx| audit(tx, now, &record)).await?;
+        Ok(())
     }
 
     /// Who has a connector, of what.

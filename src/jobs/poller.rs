@@ -51,8 +51,8 @@ pub struct Poller {
     due: Arc<Mutex<HashMap<TenantId, Due>>>,
     /// Tells what happens in folders, where these are watched.
     watches: Option<Watches>,
-    /// The folders of connectors, as of when these were changed.
-    folders: Arc<Mutex<HashMap<TenantId, (UnixMicros, Option<PathBuf>)>>>,
+    /// Where connectors look.
+    folders: Arc<Mutex<HashMap<TenantId, Folder>>>,
 }
 
 /// When a connector is due, unless it is changed before.
@@ -62,6 +62,13 @@ struct Due {
     updated_at: UnixMicros,
     /// The last run failed: not before then, whatever happens.
     failed: bool,
+}
+
+/// The folder of a connector, if it is one, as of when that was changed.
+#[derive(Debug, Clone)]
+struct Folder {
+    path: Option<PathBuf>,
+    updated_at: UnixMicros,
 }
 
 impl Poller {
@@ -208,16 +215,17 @@ impl Poller {
     async fn watch(&self, watches: &Watches, listed: &[Listed]) {
         let mut wanted = HashMap::with_capacity(listed.len());
         for Listed { tenant, updated_at, .. } in listed {
-            let known = lock(&self.folders).get(tenant).filter(|(at, _)| at == updated_at).cloned();
-            let folder = match known {
-                Some((_, folder)) => folder,
+            let known = lock(&self.folders).get(tenant).cloned();
+            let folder = match known.filter(|known| known.updated_at == *updated_at) {
+                Some(known) => known,
                 None => {
-                    let folder = self.folder(tenant).await;
-                    lock(&self.folders).insert(tenant.clone(), (*updated_at, folder.clone()));
-                    folder
+                    let path = self.folder(tenant).await;
+                    let found = Folder { path, updated_at: *updated_at };
+                    lock(&self.folders).insert(tenant.clone(), found.clone());
+                    found
                 }
             };
-            wanted.extend(folder.map(|folder| (tenant.clone(), folder)));
+            wanted.extend(folder.path.map(|path| (tenant.clone(), path)));
         }
         let watches = watches.clone();
         off_thread(move || watches.keep(&wanted)).await;
