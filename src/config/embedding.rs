@@ -218,6 +218,7 @@ impl Embedding {
             embedding_cache_ttl,
             embedding_queue_texts,
             embedding_threads,
+            embedding_worker_concurrency,
             auto_embed_on_create,
             extraction_version,
         } = options;
@@ -244,7 +245,9 @@ impl Embedding {
         // A year: the process does not live longer.
         let ttl = read::number("EMBEDDING_CACHE_TTL", embedding_cache_ttl, 0..=31_536_000_u64)?;
         let queue = read::number("EMBEDDING_QUEUE_TEXTS", embedding_queue_texts, 1..=1_000_000)?;
-        let threads = read::number("EMBEDDING_THREADS", embedding_threads, 0..=1024_usize)?;
+        let threads = |setting, raw| read::number(setting, raw, 0..=1024_usize);
+        let workers = threads("EMBEDDING_WORKER_CONCURRENCY", embedding_worker_concurrency)?;
+        let threads = threads("EMBEDDING_THREADS", embedding_threads)?.or(workers);
         let cap = |setting, raw, default| {
             let cap = read::number(setting, raw, 0..=u64::MAX)?.unwrap_or(default);
             Ok::<_, ConfigError>((cap > 0).then_some(cap))

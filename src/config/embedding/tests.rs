@@ -18,9 +18,13 @@ fn zero_keeps_the_vectors_of_queries_for_good_and_takes_every_core() {
     assert_eq!((defaults.cache_size, defaults.queue_texts), (4096, 1024));
     assert_eq!((defaults.cache_ttl, defaults.threads), (Some(Duration::from_secs(3600)), None));
     let zeros = [("EMBEDDING_CACHE_SIZE", "0"), ("EMBEDDING_CACHE_TTL", "0")];
-    let config = config(&[&zeros[..], &[("EMBEDDING_THREADS", "0")]].concat()).unwrap();
-    assert_eq!((config.embedding.cache_size, config.embedding.cache_ttl), (0, None));
-    assert_eq!(config.embedding.threads, None);
+    let zeros = config(&[&zeros[..], &[("EMBEDDING_THREADS", "0")]].concat()).unwrap();
+    assert_eq!((zeros.embedding.cache_size, zeros.embedding.cache_ttl), (0, None));
+    assert_eq!(zeros.embedding.threads, None);
+    let threads = |set: &[(&str, &str)]| config(set).unwrap().embedding.threads;
+    assert_eq!(threads(&[("EMBEDDING_WORKER_CONCURRENCY", "3")]), Some(3));
+    let both = [("EMBEDDING_WORKER_CONCURRENCY", "3"), ("EMBEDDING_THREADS", "2")];
+    assert_eq!(threads(&both), Some(2));
     assert!(fault(&[("EMBEDDING_QUEUE_TEXTS", "0")]).starts_with("EMBEDDING_QUEUE_TEXTS: "));
 }
 

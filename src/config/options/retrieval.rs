@@ -62,6 +62,9 @@ pub struct EmbeddingOptions {
     /// Threads that embed, 0 = one for each core [default: 0]
     #[arg(long, env = "EMBEDDING_THREADS", value_name = "N")]
     pub embedding_threads: Option<String>,
+    /// Another name of EMBEDDING_THREADS, which goes before it
+    #[arg(long, env = "EMBEDDING_WORKER_CONCURRENCY", value_name = "N")]
+    pub embedding_worker_concurrency: Option<String>,
     /// Embed nodes as they are created [default: true]
     #[arg(long, env = "AUTO_EMBED_ON_CREATE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub auto_embed_on_create: Option<String>,

@@ -479,3 +479,42 @@ fn forms_are_checked_before_they_are_read() {
     assert_eq!(outcomes(&answer), [("ok".to_owned(), None)]);
     assert_eq!(connection.send(&Request::get("/health")).unwrap().status, 200);
 }
+
+#[test]
+fn a_document_goes_with_its_chunks_and_comes_back_with_them() {
+    let server = Server::start(&[("CHUNK_MAX_CHARS", "100"), ("CHUNK_OVERLAP_CHARS", "20")]);
+    let words = "The zeppelin lands at noon. ".repeat(20);
+    let upload = || server.send(&one("z.txt", "text/plain", &words).upload()).expect(200);
+    upload();
+    server.send(&one("f.txt", "text/plain", "The ferry leaves at noon.").upload()).expect(200);
+    let ids = |class: &str, title: &str| -> Vec<String> {
+        let nodes = nodes(&server, class, title, "default");
+        nodes.iter().map(|node| text_of(&node["id"])).collect()
+    };
+    let (document, chunks) = (ids("Document", "z.txt"), ids("Chunk", "z.txt"));
+    assert!(document.len() == 1 && chunks.len() > 5, "{document:?} {chunks:?}");
+    let path = format!("/nodes/{}", document[0]);
+    server.delete(&path).expect(200);
+    assert_eq!((ids("Document", "z.txt").len(), ids("Chunk", "z.txt").len()), (0, 0));
+    let is_deleted = |id: &String| {
+        let node = server.get(&format!("/nodes/{id}")).expect(200);
+        node["classes"].as_array().expect("classes").contains(&json!("Deleted"))
+    };
+    assert!(chunks.iter().all(is_deleted));
+    for mode in ["vector", "bm25"] {
+        let search = json!({ "query": "zeppelin lands noon", "mode": mode, "top_k": 50 });
+        let answer = server.post("/search", &search).expect(200).to_string();
+        assert!(!answer.contains("zeppelin lands at noon"), "{mode}: {answer}");
+        assert!(answer.contains("The ferry"), "{mode}: {answer}");
+    }
+
+    upload();
+    assert_eq!((ids("Document", "z.txt"), ids("Chunk", "z.txt")), (document, chunks.clone()));
+    assert!(!chunks.iter().any(is_deleted));
+    server.delete(&format!("{path}?hard=true")).expect(200);
+    for id in &chunks {
+        assert_eq!(server.get(&format!("/nodes/{id}")).status, 404);
+    }
+    assert_eq!(server.get(&path).status, 404);
+    assert_eq!(server.get("/nodes").expect(200)["total"], 2, "the other document and its chunk");
+}
