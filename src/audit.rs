@@ -6,6 +6,7 @@ use activekg_storage::ids::{EventId, TenantId};
 use activekg_storage::tables::auth::{AUDIT, AuditRecord};
 use activekg_storage::time::UnixMicros;
 use activekg_storage::{Readable as _, Scan, StorageError, Store};
+use tracing::error;
 
 /// Entries that one call looks at, most of all; the next call goes on from there.
 const LOOKED_MAX: usize = 100_000;
@@ -64,7 +65,14 @@ pub fn entries(
     }
     let mut found = Entries::default();
     for (n, row) in store.read()?.scan(&AUDIT, scan)?.enumerate() {
-        let (place, record) = row?;
+        let (place, record) = match row {
+            Ok(row) => row,
+            Err(damaged @ StorageError::Corrupt { .. }) => {
+                error!("an entry of the audit trail cannot be read: {damaged}");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         if wanted.holds(&record) {
             found.entries.push((place, record));
         }

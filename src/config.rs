@@ -329,7 +329,7 @@ mod tests {
         let pool_size =
             |size: &str| Some(config(&[("ACTIVEKG_POOL_SIZE", size)]).ok()?.store.pool_size);
         assert_eq!(config(&[]).unwrap().store.pool_size, None);
-        assert_eq!((pool_size("10"), pool_size("20")), (Some(Some(16)), Some(Some(20))));
+        assert_eq!((pool_size("10"), pool_size("200")), (Some(Some(128)), Some(Some(200))));
         assert_eq!((pool_size("0"), pool_size("4097"), pool_size("x")), (None, None, None));
     }
 }

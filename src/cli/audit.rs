@@ -1,7 +1,7 @@
 //! `activekg audit`: what administrators did.
 
 use clap::{Args, value_parser};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::queue::common::{Common, age, print, query_value};
 
@@ -43,7 +43,22 @@ pub(super) fn run(args: &AuditArgs) -> anyhow::Result<()> {
         }
     }
     super::runtime()?.block_on(async {
-        let answer = common.remote.needed_server()?.get(&path).await?;
+        let server = common.remote.needed_server()?;
+        let (mut entries, mut next) = (Vec::new(), Value::Null);
+        loop {
+            let more = next.as_str().map_or(String::new(), |next| format!("&before={next}"));
+            let mut answer = server.get(&format!("{path}{more}")).await?;
+            if let Value::Array(found) = answer["entries"].take() {
+                entries.extend(found);
+            }
+            next = answer["next"].take();
+            // An answer may end before it is full, for it does not look at any number of entries.
+            if next.is_null() || entries.len() >= *limit as usize {
+                break;
+            }
+        }
+        entries.truncate(*limit as usize);
+        let answer = json!({ "entries": entries, "next": next });
         print(common, &answer, &table(&answer))
     })
 }
@@ -51,7 +66,7 @@ pub(super) fn run(args: &AuditArgs) -> anyhow::Result<()> {
 fn table(answer: &Value) -> String {
     let mut text = "at\ttenant\tactor\taction\tobject\tdetails\n".to_owned();
     for entry in answer["entries"].as_array().map_or(&[][..], Vec::as_slice) {
-        let cell = |name: &str| entry[name].as_str().unwrap_or("-").replace(['\t', '\n'], " ");
+        let cell = |name: &str| entry[name].as_str().unwrap_or("-").replace(char::is_control, " ");
         let [at, tenant, actor, action, object] =
             ["at", "tenant_id", "actor", "action", "object"].map(cell);
         let details = &entry["details"];
@@ -65,8 +80,6 @@ fn table(answer: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

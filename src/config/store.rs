@@ -25,7 +25,7 @@ pub struct Store {
 
 /// Fewer threads would have short reads wait behind long ones. A pool of connections, which the
 /// setting was the size of elsewhere, may have been smaller.
-const POOL_MIN: usize = 16;
+const POOL_MIN: usize = 128;
 
 impl Store {
     /// What the settings mean; remarks on them go to `notices`.
@@ -93,10 +93,17 @@ impl Store {
             data_dir,
             min_free_bytes: read::number("ACTIVEKG_MIN_FREE_BYTES", min_free_bytes, 0..=u64::MAX)?,
             scrub_interval: scrub_interval(scrub_interval_hours)?,
-            pool_size: read::number("ACTIVEKG_POOL_SIZE", pool_size, 1..=4096_usize)?
-                .map(|size| size.max(POOL_MIN)),
+            pool_size: pool(pool_size, notices)?,
         })
     }
+}
+
+fn pool(raw: &Option<String>, notices: &mut Vec<String>) -> Result<Option<usize>, ConfigError> {
+    let size = read::number("ACTIVEKG_POOL_SIZE", raw, 1..=4096_usize)?;
+    if let Some(size) = size.filter(|size| *size < POOL_MIN) {
+        notices.push(format!("ACTIVEKG_POOL_SIZE={size} is taken as {POOL_MIN}, the least"));
+    }
+    Ok(size.map(|size| size.max(POOL_MIN)))
 }
 
 fn scrub_interval(hours: &Option<String>) -> Result<Option<Duration>, ConfigError> {

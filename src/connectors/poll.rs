@@ -130,7 +130,7 @@ impl Connectors {
     }
 
     /// Looks at these objects of a connector, which somebody saw change, and queues those that did.
-    /// Where one is gone below which others are known, everything is looked at.
+    /// `None` where one is gone below which others are known: everything has to be looked at.
     ///
     /// # Errors
     ///
@@ -142,7 +142,7 @@ impl Connectors {
         connector: &Connector,
         parts: &SourceParts,
         uris: &[String],
-    ) -> Result<Polled, PollError> {
+    ) -> Result<Option<Polled>, PollError> {
         let run = self.run(tenant, provider, connector, parts).await?;
         within(RUN_MAX, run.named(uris)).await
     }
@@ -263,7 +263,7 @@ impl Run<'_> {
     }
 
     /// Looks at so many objects, and queues those that changed.
-    async fn named(mut self, uris: &[String]) -> Result<Polled, PollError> {
+    async fn named(mut self, uris: &[String]) -> Result<Option<Polled>, PollError> {
         for uris in uris.chunks(STEP) {
             let (mut found, mut gone) = (Vec::new(), Vec::new());
             for (uri, now) in self.looked_up(uris).await {
@@ -276,12 +276,12 @@ impl Run<'_> {
             }
             for uri in &gone {
                 if self.knows_below(uri).await? {
-                    return self.whole().await;
+                    return Ok(None);
                 }
             }
             self.take_in(found, gone, None).await?;
         }
-        Ok(self.polled)
+        Ok(Some(self.polled))
     }
 
     /// What the source has at these addresses, a few of which are asked for at a time.
@@ -395,10 +395,10 @@ fn upsert(found: &Found) -> Change {
 }
 
 /// What a run comes to in this time. What it queued before it is cut off stays queued.
-async fn within(
+async fn within<T>(
     most: Duration,
-    run: impl Future<Output = Result<Polled, PollError>>,
-) -> Result<Polled, PollError> {
+    run: impl Future<Output = Result<T, PollError>>,
+) -> Result<T, PollError> {
     tokio::time::timeout(most, run).await.unwrap_or_else(|_| {
         let why = format!("not done after {} s; narrow the source with a prefix", most.as_secs());
         Err(Fault::new(FaultClass::Timeout, why).into())

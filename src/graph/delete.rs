@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::embedded::QUEUE;
 use super::fire::{self, QUEUE as CHECKS};
 use super::slots::Key;
-use super::{DELETED_CLASS, Error, Graph, Node, View, document, edge, row, slots};
+use super::{DELETED_CLASS, Error, Graph, Node, View, edge, row, slots};
 use crate::timestamp::iso;
 
 /// When a node was deleted.
@@ -29,7 +29,12 @@ const DELETED_BY: &str = "deleted_by";
 /// What that is for one whose source has its object no more.
 const SOURCE: &str = "source";
 
-/// Whether a node with these props was deleted by its source.
+/// Notes that a node is deleted because its source has the object no more.
+pub(super) fn by_source(node: &mut Node) {
+    node.props.insert(DELETED_BY.to_owned(), SOURCE.into());
+}
+
+/// Whether the mark of [`by_source`] is among the props of a node.
 pub(super) fn is_by_source(props: &super::Object) -> bool {
     props.get(DELETED_BY).and_then(Value::as_str) == Some(SOURCE)
 }
@@ -58,8 +63,8 @@ pub(super) fn unmark(node: &mut Node) {
 }
 
 impl Graph {
-    /// Soft-deletes a node of the caller's own tenant, a document with its chunks: it leaves every
-    /// listing, search and answer, and is still read by id until it is purged. Twice is once.
+    /// Soft-deletes a node of the caller's own tenant: it leaves every listing, search and
+    /// answer, and is still read by id until it is purged. Twice is once.
     ///
     /// # Errors
     ///
@@ -69,17 +74,29 @@ impl Graph {
         let (tenant, grace) = (view.tenant().clone(), self.settings.retention);
         self.store
             .make_room(move |tx| -> Result<(), Error> {
-                for key in whole(tx, &tenant, id)? {
-                    hide(tx, &key, now, grace, By::Hand)?;
+                let key = (tenant.clone(), id);
+                let before = tx.get(&NODES, &key)?.ok_or(Error::NodeNotFound)?;
+                if before.deleted {
+                    return Ok(());
                 }
+                let mut node = Node::from_record(tenant.clone(), id, before.clone())?;
+                mark(&mut node, now, grace);
+                let after = node.to_record();
+                row::write(tx, &key, Some(&before), &after)?;
+                queue::remove_by_key(tx, &QUEUE, &tenant, &id.to_string())?;
+                tx.log(Change {
+                    at: now,
+                    tenant: tenant.clone(),
+                    kind: ChangeKind::NodeRemoved(id),
+                })?;
                 Ok(())
             })
             .await?;
         Ok(())
     }
 
-    /// Removes a node of the caller's own tenant, a document with its chunks, and their edges,
-    /// events, history, versions, vectors and waiting jobs.
+    /// Removes a node of the caller's own tenant with its edges, events, history, versions,
+    /// vector and waiting jobs.
     ///
     /// # Errors
     ///
@@ -88,58 +105,10 @@ impl Graph {
         let now = self.clock.now();
         let tenant = view.tenant().clone();
         self.store
-            .make_room(move |tx| -> Result<(), Error> {
-                // A document goes last, by which its chunks are found.
-                for (_, id) in whole(tx, &tenant, id)?.into_iter().rev() {
-                    purge(tx, &tenant, id, now)?;
-                }
-                Ok(())
-            })
+            .make_room(move |tx| -> Result<(), Error> { purge(tx, &tenant, id, now) })
             .await?;
         Ok(())
     }
-}
-
-/// Who wants a node to be deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum By {
-    /// Somebody.
-    Hand,
-    /// Its source, which has the object no more.
-    Source,
-}
-
-/// Soft-deletes one node; false if it was so already, or is not there.
-pub(super) fn hide(
-    tx: &mut WriteTx<'_>,
-    key: &Key,
-    now: UnixMicros,
-    grace: Duration,
-    by: By,
-) -> Result<bool, Error> {
-    let Some(before) = tx.get(&NODES, key)?.filter(|node| !node.deleted) else { return Ok(false) };
-    let (tenant, id) = key;
-    let mut node = Node::from_record(tenant.clone(), *id, before.clone())?;
-    mark(&mut node, now, grace);
-    if by == By::Source {
-        node.props.insert(DELETED_BY.to_owned(), SOURCE.into());
-    }
-    row::write(tx, key, Some(&before), &node.to_record())?;
-    queue::remove_by_key(tx, &QUEUE, tenant, &id.to_string())?;
-    tx.log(Change { at: now, tenant: tenant.clone(), kind: ChangeKind::NodeRemoved(*id) })?;
-    Ok(true)
-}
-
-/// A node, and the chunks of it if it is a document that was cut into such.
-fn whole(tx: &WriteTx<'_>, tenant: &TenantId, id: NodeId) -> Result<Vec<Key>, Error> {
-    let key = (tenant.clone(), id);
-    let node = tx.get(&NODES, &key)?.ok_or(Error::NodeNotFound)?;
-    let chunks = match &node.external_id {
-        Some(name) => document::chunks_from(tx, tenant, name, id, 0)?,
-        None => Vec::new(),
-    };
-    let chunks = chunks.into_iter().map(|id| (tenant.clone(), id));
-    Ok(std::iter::once(key).chain(chunks).collect())
 }
 
 /// Removes a node with everything that belongs to it.

@@ -1,13 +1,14 @@
 //! Documents of sources: what is known of one, when it is gone there, when only what is said of it
 //! changed.
 
-use activekg_storage::Readable;
 use activekg_storage::changes::{Change, ChangeKind};
 use activekg_storage::ids::TenantId;
 use activekg_storage::tables::graph::{EXTERNAL_IDS, NODES, NodeRecord};
+use activekg_storage::time::UnixMicros;
+use activekg_storage::{Readable, WriteTx, queue};
 use serde_json::Value;
 
-use super::delete::By;
+use super::embedded::QUEUE;
 use super::slots::Key;
 use super::{Error, Graph, Node, Object, delete, document, row};
 
@@ -83,7 +84,7 @@ impl Graph {
             let chunks = chunks.into_iter().map(|id| (tenant.clone(), id));
             let mut any = false;
             for key in std::iter::once(key).chain(chunks) {
-                any |= delete::hide(tx, &key, now, retention, By::Source)?;
+                any |= hide(tx, &key, now, retention)?;
             }
             Ok(any)
         });
@@ -132,4 +133,22 @@ fn find(tx: &impl Readable, tenant: &TenantId, name: String) -> Result<Option<(K
     let Some(record) = tx.get(&NODES, &key)? else { return Ok(None) };
     let node = Node::from_record(tenant.clone(), id, record)?;
     Ok(Some((key, node)))
+}
+
+/// Soft-deletes one node; false if it was so already.
+fn hide(
+    tx: &mut WriteTx<'_>,
+    key: &Key,
+    now: UnixMicros,
+    retention: std::time::Duration,
+) -> Result<bool, Error> {
+    let Some(before) = tx.get(&NODES, key)?.filter(|node| !node.deleted) else { return Ok(false) };
+    let (tenant, id) = key;
+    let mut node = Node::from_record(tenant.clone(), *id, before.clone())?;
+    delete::mark(&mut node, now, retention);
+    delete::by_source(&mut node);
+    row::write(tx, key, Some(&before), &node.to_record())?;
+    queue::remove_by_key(tx, &QUEUE, tenant, &id.to_string())?;
+    tx.log(Change { at: now, tenant: tenant.clone(), kind: ChangeKind::NodeRemoved(*id) })?;
+    Ok(true)
 }

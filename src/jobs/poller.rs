@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, error, info, warn};
 
-use super::off_thread;
+use crate::connectors::change::URI_MAX;
 use crate::connectors::poll::{PollError, Polled};
 use crate::connectors::source::file_uri;
 use crate::connectors::{Connector, Connectors, Error, Listed, Provider, Source, SourceParts};
@@ -31,7 +31,7 @@ const PERIOD: Duration = Duration::from_secs(60);
 /// How often the clock is looked at, and whether a connector is new.
 const TICK: Duration = Duration::from_secs(5);
 /// Least time between two such looks, however much happens in watched folders.
-const TICK_MIN: Duration = Duration::from_millis(200);
+const TICK_MIN: Duration = Duration::from_secs(1);
 /// Longest time that a source may ask to be left alone.
 const WAIT_MAX: Duration = Duration::from_secs(60 * 60);
 /// Connectors that are polled at the same time.
@@ -53,6 +53,8 @@ pub struct Poller {
     watches: Option<Watches>,
     /// Where connectors look.
     folders: Arc<Mutex<HashMap<TenantId, Folder>>>,
+    /// Somebody sees to it that these are watched.
+    keeping: Arc<Mutex<()>>,
 }
 
 /// When a connector is due, unless it is changed before.
@@ -94,6 +96,7 @@ impl Poller {
             due: Arc::default(),
             watches: None,
             folders: Arc::default(),
+            keeping: Arc::default(),
         }
     }
 
@@ -219,22 +222,31 @@ impl Poller {
             let folder = match known.filter(|known| known.updated_at == *updated_at) {
                 Some(known) => known,
                 None => {
-                    let path = self.folder(tenant).await;
-                    let found = Folder { path, updated_at: *updated_at };
+                    let found = self.folder(tenant, *updated_at).await;
                     lock(&self.folders).insert(tenant.clone(), found.clone());
                     found
                 }
             };
             wanted.extend(folder.path.map(|path| (tenant.clone(), path)));
         }
-        let watches = watches.clone();
-        off_thread(move || watches.keep(&wanted)).await;
+        // Walks through folders, for which no poll is to wait; the next look is soon enough for what
+        // comes meanwhile.
+        let (watches, keeping) = (watches.clone(), self.keeping.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Ok(_alone) = keeping.try_lock() {
+                watches.keep(&wanted);
+            }
+        });
     }
 
-    async fn folder(&self, tenant: &TenantId) -> Option<PathBuf> {
-        let connector = self.connectors.get(tenant, self.provider.as_str()).await.ok()?;
-        let source = Source::open(self.provider, &connector, &self.parts).ok()?;
-        source.folder().map(PathBuf::from)
+    /// Where a connector looks that was changed then.
+    async fn folder(&self, tenant: &TenantId, updated_at: UnixMicros) -> Folder {
+        let Ok(connector) = self.connectors.get(tenant, self.provider.as_str()).await else {
+            return Folder { path: None, updated_at };
+        };
+        let source = Source::open(self.provider, &connector, &self.parts);
+        let path = source.ok().and_then(|source| source.folder().map(PathBuf::from));
+        Folder { path, updated_at: connector.updated_at }
     }
 
     /// Looks at everything of a connector, or at what was seen to change.
@@ -262,8 +274,15 @@ impl Poller {
             Hint::Files(paths) => {
                 // Others cannot be taken: their names are no text.
                 let uris = paths.iter().filter_map(|path| path.to_str()).map(file_uri);
-                let uris: Vec<String> = uris.collect();
-                connectors.look_at(tenant, self.provider, connector, parts, &uris).await
+                let uris: Vec<String> = uris.filter(|uri| uri.len() <= URI_MAX).collect();
+                let looked = connectors.look_at(tenant, self.provider, connector, parts, &uris);
+                let Some(polled) = looked.await? else {
+                    if let Some(watches) = &self.watches {
+                        watches.lost(tenant, Duration::ZERO);
+                    }
+                    return Ok(Polled::default());
+                };
+                Ok(polled)
             }
         }
     }
@@ -283,17 +302,23 @@ impl Poller {
                 }
                 info!(%tenant_id, provider, seen, queued, gone, duration_ms, "connector polled");
             }
-            Err(PollError::Off) => {}
+            // It was changed meanwhile, or keys were exchanged.
+            Err(PollError::Off) => {
+                if let Some(watches) = &self.watches {
+                    watches.lost(tenant, Duration::ZERO);
+                }
+            }
             Err(failed) => {
                 self.metrics.polling.failed(self.provider, tenant, failed.as_str());
-                if let Some(watches) = &self.watches {
-                    watches.lost(tenant);
-                }
                 let wait = match &failed {
                     PollError::List(fault) => fault.retry_after.unwrap_or(PERIOD).max(PERIOD),
                     _ => PERIOD,
                 };
-                let at = self.clock.now().plus(wait.min(WAIT_MAX));
+                let wait = wait.min(WAIT_MAX);
+                if let Some(watches) = &self.watches {
+                    watches.lost(tenant, wait);
+                }
+                let at = self.clock.now().plus(wait);
                 let due = Due { at, updated_at: connector.updated_at, failed: true };
                 lock(&self.due).insert(tenant.clone(), due);
                 let error_type = failed.as_str();

@@ -68,7 +68,7 @@ pub struct StoreOptions {
     /// Accepted and ignored: there is one process
     #[arg(long, env = "WORKERS", hide = true)]
     pub workers: Option<String>,
-    /// Threads that may wait for the disk at the same time, 16 to 4096 [default: 512]
+    /// Threads that may wait for the disk at the same time, 128 to 4096 [default: 512]
     #[arg(long, env = "ACTIVEKG_POOL_SIZE", value_name = "N")]
     pub pool_size: Option<String>,
 }

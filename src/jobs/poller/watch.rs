@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use activekg_storage::ids::TenantId;
-use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind};
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
 use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::select;
 use tokio::sync::Notify;
@@ -27,8 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const FILES_MAX: usize = 100_000;
 /// After everything was looked at, that is not done again for so many times as long.
 const REST: u32 = 10;
-/// Time between two attempts to watch what could not be watched.
+/// Time between two attempts to watch what could not be watched, and between two beginnings.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// Time after which a folder is watched once more: folders in it may have been missed.
+const ONCE_MORE_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// What to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,13 +53,15 @@ pub(super) struct Watches {
 struct Watcher {
     /// `None` while nothing is watched.
     inner: Option<RecommendedWatcher>,
+    /// When that began.
+    begun: Option<Instant>,
     watched: HashMap<PathBuf, Watched>,
 }
 
 /// A folder that is to be watched.
 enum Watched {
-    /// It is; what tells it from another of the same name.
-    Yes((u64, u64)),
+    /// It is; what tells it from another of the same name, and when to make sure.
+    Yes((u64, u64), Instant),
     /// It could not be, and this is when to try again.
     No(Instant),
 }
@@ -65,6 +70,10 @@ enum Watched {
 struct Hints {
     /// By folder, and by the tenants that have it.
     folders: Mutex<BTreeMap<PathBuf, HashMap<TenantId, Pending>>>,
+    /// Folders that went away, however much like them is what has their names now.
+    gone: Mutex<HashSet<PathBuf>>,
+    /// Folders may have come that are not watched.
+    missed: AtomicBool,
     /// There is another hint, or it is due at another time.
     changed: Notify,
 }
@@ -106,6 +115,10 @@ impl Pending {
         self.whole.get_or_insert(Span { first: now, last: now }).last = now;
     }
 
+    fn is_empty(&self) -> bool {
+        self.whole.is_none() && self.files.is_empty()
+    }
+
     /// When there is something to take.
     fn due(&self) -> Option<Instant> {
         let whole = self.whole.map(|span| span.due().max(self.rests_until.unwrap_or(span.first)));
@@ -130,32 +143,38 @@ impl Watches {
     pub(super) fn keep(&self, wanted: &HashMap<TenantId, PathBuf>) {
         let mut watcher = lock(&self.watcher);
         let folders: HashSet<&PathBuf> = wanted.values().collect();
+        let gone = std::mem::take(&mut *lock(&self.hints.gone));
         let is_other = |(path, watched): (&PathBuf, &Watched)| {
             let same = |id: &(u64, u64)| identity(path).is_ok_and(|now| now == *id);
             let is_kept = folders.contains(path);
-            !is_kept || matches!(watched, Watched::Yes(id) if !same(id))
+            !is_kept || matches!(watched, Watched::Yes(id, _) if gone.contains(path) || !same(id))
         };
+        let now = Instant::now();
+        let may_begin = watcher.begun.is_none_or(|begun| now >= begun + AGAIN_AFTER);
         // What no more is watched may lie in what is, or have it in it: all begin anew.
-        if watcher.watched.iter().any(is_other) {
+        if watcher.watched.iter().any(is_other)
+            || (may_begin && self.hints.missed.swap(false, Ordering::Relaxed))
+        {
             *watcher = Watcher::default();
         }
         self.hints.of_these(wanted);
         for path in folders {
-            let now = Instant::now();
-            let new = match watcher.watched.get(path) {
-                None => true,
-                Some(Watched::Yes(_)) => continue,
-                Some(Watched::No(again)) if now < *again => continue,
-                Some(Watched::No(_)) => false,
+            let before = match watcher.watched.get(path) {
+                Some(Watched::Yes(_, again) | Watched::No(again)) if now < *again => continue,
+                Some(Watched::Yes(..)) => Some(true),
+                Some(Watched::No(_)) => Some(false),
+                None => None,
             };
             let watched = match watcher.watch(path, &self.hints) {
                 Ok(id) => {
-                    info!(path = %path.display(), "watching a folder");
-                    self.hints.everything(path);
-                    Watched::Yes(id)
+                    if before != Some(true) {
+                        info!(path = %path.display(), "watching a folder");
+                        self.hints.everything(path);
+                    }
+                    Watched::Yes(id, now + ONCE_MORE_AFTER)
                 }
                 Err(error) => {
-                    if new {
+                    if before != Some(false) {
                         warn!(path = %path.display(), "a folder is not watched, its changes are found when its connector is due: {}", advice(&error));
                     }
                     Watched::No(now + AGAIN_AFTER)
@@ -191,9 +210,14 @@ impl Watches {
         self.hints.of(tenant, |pending| pending.rests_until = Some(until));
     }
 
-    /// What was taken came to nothing.
-    pub(super) fn lost(&self, tenant: &TenantId) {
-        self.hints.of(tenant, |pending| pending.everything(Instant::now()));
+    /// What was taken came to nothing, or was not enough: everything is to be looked at, after so
+    /// long.
+    pub(super) fn lost(&self, tenant: &TenantId, wait: Duration) {
+        let now = Instant::now();
+        self.hints.of(tenant, |pending| {
+            pending.everything(now);
+            pending.rests_until = pending.rests_until.max(Some(now + wait));
+        });
     }
 
     /// Ends when there is something to take.
@@ -222,7 +246,12 @@ impl Watcher {
     /// Watches a folder with all in it, and not what links lead to; what tells it from another.
     fn watch(&mut self, path: &Path, hints: &Arc<Hints>) -> notify::Result<(u64, u64)> {
         let id = identity(path).map_err(notify::Error::io)?;
+        // Behind a link may be anything, also what is not to be looked at.
+        if path.canonicalize().map_err(notify::Error::io)? != path {
+            return Err(notify::Error::generic("it is behind a symbolic link"));
+        }
         if self.inner.is_none() {
+            self.begun = Some(Instant::now());
             let seen = hints.clone();
             let see = move |event: notify::Result<Event>| seen.see(event);
             let config = Config::default().with_follow_symlinks(false);
@@ -269,43 +298,57 @@ impl Hints {
 
     fn see(&self, event: notify::Result<Event>) {
         let now = Instant::now();
-        let mut folders = lock(&self.folders);
         let event = match event {
             Ok(event) if !event.need_rescan() && !event.paths.is_empty() => event,
             Ok(event) if matches!(event.kind, EventKind::Access(_)) => return,
-            Ok(_) => return all(&mut folders, now, &self.changed),
+            Ok(_) => {
+                self.missed.store(true, Ordering::Relaxed);
+                return self.all(now);
+            }
             Err(error) => {
                 warn!("folders are not watched as they should: {}", advice(&error));
-                return all(&mut folders, now, &self.changed);
+                return self.all(now);
             }
         };
-        let mut stirred = false;
-        for path in &event.paths {
-            let Some(is_file) = is_file(&event.kind, path) else { continue };
+        let went = matches!(
+            event.kind,
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From))
+        );
+        // Looks at the disk, for which nobody else is to wait.
+        let stirs: Vec<(&PathBuf, bool)> = event
+            .paths
+            .iter()
+            .filter_map(|path| Some((path, is_file(&event.kind, path)?)))
+            .collect();
+        let mut folders = lock(&self.folders);
+        let mut is_first = false;
+        for (path, is_file) in stirs {
+            if went && folders.contains_key(path) {
+                lock(&self.gone).insert(path.clone());
+            }
             for folder in path.ancestors() {
                 for pending in folders.get_mut(folder).into_iter().flat_map(HashMap::values_mut) {
-                    stirred = true;
-                    match is_file {
+                    is_first |= pending.is_empty();
+                    match is_file && folder != path {
                         true => pending.file(path, now),
                         false => pending.everything(now),
                     }
                 }
             }
         }
-        if stirred {
+        // No hint is due before an older one.
+        if is_first {
             self.changed.notify_waiters();
         }
     }
-}
 
-/// All of all folders is to be looked at.
-fn all(
-    folders: &mut BTreeMap<PathBuf, HashMap<TenantId, Pending>>,
-    now: Instant,
-    changed: &Notify,
-) {
-    folders.values_mut().flat_map(HashMap::values_mut).for_each(|pending| pending.everything(now));
-    changed.notify_waiters();
+    /// All of all folders is to be looked at.
+    fn all(&self, now: Instant) {
+        let mut folders = lock(&self.folders);
+        let all = folders.values_mut().flat_map(HashMap::values_mut);
+        all.for_each(|pending| pending.everything(now));
+        self.changed.notify_waiters();
+    }
 }
 
 /// Whether an event tells of a file that may have changed, or else of a folder; `None` if nothing
