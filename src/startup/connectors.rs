@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use activekg_storage::Store;
 use activekg_storage::crypt::KeyRing;
 use activekg_storage::time::Clock;
+use activekg_storage::{StorageError, Store};
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::auth::PushVerifier;
 use crate::config::Config;
@@ -132,7 +133,12 @@ impl Around<'_> {
         );
         let crew = Crew::new(self.supervisor.clone(), worker.clone());
         if self.config.background.connector_worker && self.store.fault().is_none() {
-            worker.recover().await.context("take up interrupted connector items")?;
+            match worker.recover().await {
+                Err(full @ StorageError::Full { .. }) => {
+                    warn!("interrupted connector items wait until their leases end: {full}");
+                }
+                recovered => recovered.context("take up interrupted connector items")?,
+            }
             crew.begin(settings.worker.concurrency);
         }
         Ok(crew)
