@@ -378,5 +378,8 @@ pub(super) fn chunks_from(
             chunks.push(id);
         }
     }
+    // One that has other edges to the parent as well was found by each.
+    chunks.sort_unstable();
+    chunks.dedup();
     Ok(chunks)
 }

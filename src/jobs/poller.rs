@@ -4,7 +4,7 @@ mod watch;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use activekg_storage::ids::TenantId;
@@ -233,7 +233,8 @@ impl Poller {
         // comes meanwhile.
         let (watches, keeping) = (watches.clone(), self.keeping.clone());
         tokio::task::spawn_blocking(move || {
-            if let Ok(_alone) = keeping.try_lock() {
+            // A panic in there is no reason not to try again.
+            if let Ok(_) | Err(TryLockError::Poisoned(_)) = &keeping.try_lock() {
                 watches.keep(&wanted);
             }
         });
