@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use uuid::Uuid;
 
 use super::change::{Action, Change, Origin};
-use super::source::{Fault, Found};
+use super::source::{Fault, Found, PAGE_MAX};
 use super::{NoPlace, Place, Places, document_name, queue};
 use crate::graph::{self, Graph};
 
@@ -152,7 +152,7 @@ impl Feed {
         let (mut cursor, mut shorter) = (cursor.map(unwrapped), None::<usize>);
         loop {
             let left = asked.limit - fed.queued;
-            let whole = if asked.skip_existing { asked.batch } else { asked.batch.min(left) };
+            let whole = if asked.skip_existing { PAGE_MAX } else { PAGE_MAX.min(left) };
             let n = shorter.take().unwrap_or(whole);
             let page = place.source.list(prefix, cursor.as_deref(), n).await;
             let provider = place.provider.as_str();

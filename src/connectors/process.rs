@@ -13,7 +13,7 @@ use tracing::info;
 
 use super::budget::Budget;
 use super::change::{Action, Change};
-use super::source::{FaultClass, Found, Source};
+use super::source::{FaultClass, Found, Looked, Source};
 use super::throttle::Said;
 use super::{Fault, Provider};
 use crate::documents::chunk::{Chunk, Chunking, chunks};
@@ -230,10 +230,22 @@ impl Processor {
             Some(known) if known.is_deleted => (None, Some(known)),
             known => (known, None),
         };
+        // What somebody deleted stays so until the object is another, or is asked for.
+        let kept_out =
+            hidden.filter(|known| !known.is_deleted_by_source && !change.origin.is_asked_for());
+        let had = live.as_ref().or(kept_out.as_ref()).and_then(|known| known.etag.as_deref());
         // A deletion is news like any other: it may be of an older version, or late, or long past.
-        let found = match source.stat(&change.uri).await {
-            Ok(Some(found)) => found,
-            Ok(None) => return self.delete(tenant, &name).await,
+        let (found, begun) = match source.look(&change.uri, had).await {
+            Ok(Looked::Other(found, begun)) => (*found, begun),
+            Ok(Looked::Same) => {
+                let why = match live {
+                    Some(_) => "ETag unchanged",
+                    None => "its document was deleted by hand",
+                };
+                skipping(place, &change.uri, why);
+                return Ok(Effect::Skipped);
+            }
+            Ok(Looked::Nothing) => return self.delete(tenant, &name).await,
             Err(fault) if fault.class == FaultClass::NotFound => {
                 return self.delete(tenant, &name).await;
             }
@@ -246,21 +258,9 @@ impl Processor {
                 return Err(fault.into());
             }
         };
-        let same_etag = |known: &KnownDocument| found.etag.is_some() && known.etag == found.etag;
-        if live.as_ref().is_some_and(same_etag) {
-            skipping(place, &change.uri, "ETag unchanged");
-            return Ok(Effect::Skipped);
-        }
-        // What somebody deleted stays so until the object is another, or is asked for.
-        let kept_out =
-            hidden.filter(|known| !known.is_deleted_by_source && !change.origin.is_asked_for());
-        if kept_out.as_ref().is_some_and(same_etag) {
-            skipping(place, &change.uri, "its document was deleted by hand");
-            return Ok(Effect::Skipped);
-        }
         let max_bytes = max_bytes.unwrap_or(self.max_bytes);
         let in_hand = self.budget.room_for(found.size.unwrap_or(max_bytes).min(max_bytes)).await;
-        let bytes = match source.fetch(&found, max_bytes).await {
+        let bytes = match source.read(&found, begun, max_bytes).await {
             Ok(bytes) => bytes,
             // It went between the two questions, or only that version of it.
             Err(fault) if fault.class == FaultClass::NotFound => {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use activekg_storage::time::UnixMicros;
 use bytes::Bytes;
+use reqwest::Response;
 use serde_json::Value;
 
 use super::{Connector, Provider};
@@ -82,6 +83,22 @@ pub struct Found {
     pub props: Object,
 }
 
+/// What is at an address, for one who may have it already.
+#[derive(Debug)]
+pub enum Looked {
+    /// Nothing, or nothing that the settings let in.
+    Nothing,
+    /// The version that the caller has.
+    Same,
+    /// Another one, and what [`Source::read`] reads it by.
+    Other(Box<Found>, Begun),
+}
+
+/// An answer that has begun and whose body holds the bytes of an object, where the source tells of
+/// an object and gives it in one.
+#[derive(Debug)]
+pub struct Begun(Option<Box<Response>>);
+
 /// An object that cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unusable {
@@ -105,6 +122,13 @@ pub struct News {
     pub more: bool,
     /// Folders moved, so that what is in them has to be listed again.
     pub moved: bool,
+}
+
+impl Found {
+    /// Whether this is the version with that tag.
+    fn is(&self, etag: Option<&str>) -> bool {
+        etag.is_some() && self.etag.as_deref() == etag
+    }
 }
 
 impl Source {
@@ -164,6 +188,37 @@ impl Source {
             Inner::Drive(drive) => drive.stat(uri).await,
             Inner::Local(local) => local.stat(uri).await,
             Inner::Pages(pages) => pages.stat(uri).await,
+        }
+    }
+
+    /// What is at an address of this source, unless it is the version with the tag `unless`. Where
+    /// the source allows it, this is one request with that of [`Source::read`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::stat`].
+    pub async fn look(&self, uri: &str, unless: Option<&str>) -> Result<Looked, Fault> {
+        if let Inner::Bucket(bucket) = &*self.0
+            && bucket.gives_in_one()
+        {
+            return bucket.look(uri, unless).await;
+        }
+        Ok(match self.stat(uri).await? {
+            None => Looked::Nothing,
+            Some(found) if found.is(unless) => Looked::Same,
+            Some(found) => Looked::Other(Box::new(found), Begun(None)),
+        })
+    }
+
+    /// The bytes of an object that [`Source::look`] has found.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::fetch`].
+    pub async fn read(&self, found: &Found, begun: Begun, max_bytes: u64) -> Result<Bytes, Fault> {
+        match begun.0 {
+            Some(response) => rest::body(*response, max_bytes).await,
+            None => self.fetch(found, max_bytes).await,
         }
     }
 

@@ -10,11 +10,14 @@ mod s3;
 mod xml;
 
 use bytes::Bytes;
-use reqwest::Response;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, LAST_MODIFIED};
+use reqwest::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
+    LAST_MODIFIED,
+};
+use reqwest::{Response, StatusCode};
 
 use super::globs::Globs;
-use super::{Fault, FaultClass, Found, Page, Settings, SourceParts, Unusable, rest};
+use super::{Begun, Fault, FaultClass, Found, Looked, Page, Settings, SourceParts, Unusable, rest};
 use crate::connectors::Provider;
 use crate::graph::Object;
 
@@ -52,21 +55,54 @@ struct Listed {
     found: Found,
 }
 
-/// What the headers of an object say, or that there is none.
-fn head(answer: Result<Response, Fault>) -> Result<Option<Found>, Fault> {
-    let response = match answer {
-        Ok(response) => response,
-        Err(Fault { class: FaultClass::NotFound, .. }) => return Ok(None),
-        Err(fault) => return Err(fault),
-    };
+/// Which version of an object is wanted, by its tag.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// Whichever there is.
+    Any,
+    /// This one.
+    Only(&'a str),
+    /// Another one.
+    AnyBut(&'a str),
+}
+
+impl Wanted<'_> {
+    /// The header that says so. A tag that fits no header cannot have come in one.
+    fn header(self) -> Option<(HeaderName, HeaderValue)> {
+        let (name, etag) = match self {
+            Self::Any => return None,
+            Self::Only(etag) => (IF_MATCH, etag),
+            Self::AnyBut(etag) => (IF_NONE_MATCH, etag),
+        };
+        Some((name, HeaderValue::from_str(&format!("\"{etag}\"")).ok()?))
+    }
+
+    /// Whether an answer of this status is one to the question.
+    fn is_answered_by(self, status: StatusCode) -> bool {
+        status.is_success()
+            || (status == StatusCode::NOT_MODIFIED && matches!(self, Self::AnyBut(_)))
+    }
+}
+
+/// No answer where nothing is.
+fn there(answer: Result<Response, Fault>) -> Result<Option<Response>, Fault> {
+    match answer {
+        Ok(response) => Ok(Some(response)),
+        Err(Fault { class: FaultClass::NotFound, .. }) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// What the headers of an object say.
+fn head(response: &Response) -> Found {
     let header = |name: &HeaderName| rest::text(response.headers(), name);
-    Ok(Some(Found {
+    Found {
         etag: header(&ETAG).and_then(rest::bare_etag),
         modified_at: header(&LAST_MODIFIED).and_then(rest::web_date),
         size: header(&CONTENT_LENGTH).and_then(|size| size.parse().ok()),
         content_type: header(&CONTENT_TYPE).map(str::to_owned),
         ..Found::default()
-    }))
+    }
 }
 
 /// Tools leave empty objects in place of folders.
@@ -127,12 +163,18 @@ impl Bucket {
         Ok(page)
     }
 
-    pub(super) async fn stat(&self, uri: &str) -> Result<Option<Found>, Fault> {
+    /// The name of what an address leads to, unless the settings leave it out.
+    fn name<'u>(&self, uri: &'u str) -> Result<Option<&'u str>, Fault> {
         let name = uri.strip_prefix(&self.root).ok_or_else(Fault::elsewhere)?;
         if name.is_empty() || !name.starts_with(&self.prefix) || !self.globs.take(name) {
             return Ok(None);
         }
         self.can_be_asked_for(name)?;
+        Ok(Some(name))
+    }
+
+    pub(super) async fn stat(&self, uri: &str) -> Result<Option<Found>, Fault> {
+        let Some(name) = self.name(uri)? else { return Ok(None) };
         let found = match &self.service {
             Service::S3(s3) => s3.stat(name).await?,
             Service::Gcs(gcs) => gcs.stat(name).await?,
@@ -142,14 +184,45 @@ impl Bucket {
         Ok(found.map(|found| self.named(name.to_owned(), found)))
     }
 
+    /// Whether [`Bucket::look`] can be asked. What Cloud Storage says beside the bytes of an object
+    /// is less than what it says of the object.
+    pub(super) fn gives_in_one(&self) -> bool {
+        !matches!(self.service, Service::Gcs(_))
+    }
+
+    /// The object at an address, whose bytes are on their way, unless it is that version.
+    pub(super) async fn look(&self, uri: &str, unless: Option<&str>) -> Result<Looked, Fault> {
+        let Some(name) = self.name(uri)? else { return Ok(Looked::Nothing) };
+        let wanted = unless.map_or(Wanted::Any, Wanted::AnyBut);
+        let response = match &self.service {
+            Service::S3(s3) => s3.open_object(name, wanted).await,
+            Service::Azure(azure) => azure.open_object(name, wanted).await,
+            Service::Gcs(_) => Err(Fault::new(FaultClass::Unsupported, "it takes two questions")),
+        };
+        let Some(response) = there(response)? else { return Ok(Looked::Nothing) };
+        let found = head(&response);
+        if response.status() == StatusCode::NOT_MODIFIED || found.is(unless) {
+            return Ok(Looked::Same);
+        }
+        if is_folder(name, &found) {
+            return Ok(Looked::Nothing);
+        }
+        let found = self.named(name.to_owned(), found);
+        Ok(Looked::Other(Box::new(found), Begun(Some(Box::new(response)))))
+    }
+
     pub(super) async fn fetch(&self, found: &Found, max_bytes: u64) -> Result<Bytes, Fault> {
         let name = found.uri.strip_prefix(&self.root).ok_or_else(Fault::elsewhere)?;
         self.can_be_asked_for(name)?;
-        match &self.service {
-            Service::S3(s3) => s3.fetch(name, found.etag.as_deref(), max_bytes).await,
-            Service::Gcs(gcs) => gcs.fetch(name, found.generation.as_deref(), max_bytes).await,
-            Service::Azure(azure) => azure.fetch(name, found.etag.as_deref(), max_bytes).await,
-        }
+        let wanted = found.etag.as_deref().map_or(Wanted::Any, Wanted::Only);
+        let response = match &self.service {
+            Service::S3(s3) => s3.open_object(name, wanted).await?,
+            Service::Azure(azure) => azure.open_object(name, wanted).await?,
+            Service::Gcs(gcs) => {
+                return gcs.fetch(name, found.generation.as_deref(), max_bytes).await;
+            }
+        };
+        rest::body(response, max_bytes).await
     }
 
     fn can_be_asked_for(&self, name: &str) -> Result<(), Fault> {

@@ -1,13 +1,11 @@
 //! Azure Blob Storage.
 
-use bytes::Bytes;
 use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential, split_sas};
 use object_store::client::{HttpRequest, HttpRequestBody};
-use reqwest::header::{HeaderValue, IF_MATCH};
 use reqwest::{Method, Request, Response, Url};
 use serde_json::json;
 
-use super::{Listed, Listing, cursor, head, xml};
+use super::{Listed, Listing, Wanted, cursor, head, there, xml};
 use crate::connectors::source::{Fault, FaultClass, Found, Settings, SourceParts, rest};
 
 /// What a page is asked for with.
@@ -68,22 +66,22 @@ impl Azure {
             query.push_str("&marker=");
             query.push_str(&rest::in_query(&marker));
         }
-        let response = self.ask(Method::GET, "", &query, None).await?;
+        let response = self.ask(Method::GET, "", &query, Wanted::Any).await?;
         listing(&rest::answer(response).await?)
     }
 
     pub(super) async fn stat(&self, name: &str) -> Result<Option<Found>, Fault> {
-        head(self.ask(Method::HEAD, name, "", None).await)
+        let response = there(self.ask(Method::HEAD, name, "", Wanted::Any).await)?;
+        Ok(response.as_ref().map(head))
     }
 
-    pub(super) async fn fetch(
+    /// The answer whose body is the object.
+    pub(super) async fn open_object(
         &self,
         name: &str,
-        etag: Option<&str>,
-        max_bytes: u64,
-    ) -> Result<Bytes, Fault> {
-        let response = self.ask(Method::GET, name, "", etag).await?;
-        rest::body(response, max_bytes).await
+        wanted: Wanted<'_>,
+    ) -> Result<Response, Fault> {
+        self.ask(Method::GET, name, "", wanted).await
     }
 
     async fn ask(
@@ -91,7 +89,7 @@ impl Azure {
         method: Method,
         name: &str,
         query: &str,
-        etag: Option<&str>,
+        wanted: Wanted<'_>,
     ) -> Result<Response, Fault> {
         let mut url = self.endpoint.clone();
         let mut path = url.path().trim_end_matches('/').to_owned();
@@ -110,10 +108,7 @@ impl Azure {
         let mut signed = HttpRequest::new(HttpRequestBody::empty());
         *signed.method_mut() = method.clone();
         *signed.uri_mut() = url.as_str().parse().map_err(|_| unusable())?;
-        if let Some(etag) = etag.and_then(|etag| HeaderValue::from_str(&format!("\"{etag}\"")).ok())
-        {
-            signed.headers_mut().insert(IF_MATCH, etag);
-        }
+        signed.headers_mut().extend(wanted.header());
         let authorizer = AzureAuthorizer::new(&self.credential, &self.account);
         authorizer.try_authorize(&mut signed).map_err(|_| unusable())?;
         // A shared access signature is in the address.
@@ -122,7 +117,7 @@ impl Azure {
         *request.headers_mut() = signed.headers().clone();
         let response = self.parts.0.client.execute(request).await;
         let response = response.map_err(|error| rest::unanswered(&error))?;
-        if !response.status().is_success() {
+        if !wanted.is_answered_by(response.status()) {
             return Err(rest::refused(response.status(), response.headers()));
         }
         Ok(response)

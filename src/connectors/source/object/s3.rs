@@ -2,14 +2,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use bytes::Bytes;
 use object_store::aws::{AmazonS3Builder, AwsAuthorizer, AwsCredential};
 use object_store::client::{HttpRequest, HttpRequestBody};
-use reqwest::header::{HeaderValue, IF_MATCH};
 use reqwest::{Method, Request, Response, Url};
 use serde_json::json;
 
-use super::{Listed, Listing, cursor, head, xml};
+use super::{Listed, Listing, Wanted, cursor, head, there, xml};
 use crate::clouds;
 use crate::connectors::policy::is_metadata;
 use crate::connectors::source::{Fault, FaultClass, Found, Settings, SourceParts, rest};
@@ -87,22 +85,22 @@ impl S3 {
             query.push_str("&continuation-token=");
             query.push_str(&rest::in_query(&token));
         }
-        let response = self.ask(Method::GET, "", &query, None).await?;
+        let response = self.ask(Method::GET, "", &query, Wanted::Any).await?;
         listing(&rest::answer(response).await?)
     }
 
     pub(super) async fn stat(&self, key: &str) -> Result<Option<Found>, Fault> {
-        head(self.ask(Method::HEAD, key, "", None).await)
+        let response = there(self.ask(Method::HEAD, key, "", Wanted::Any).await)?;
+        Ok(response.as_ref().map(head))
     }
 
-    pub(super) async fn fetch(
+    /// The answer whose body is the object.
+    pub(super) async fn open_object(
         &self,
         key: &str,
-        etag: Option<&str>,
-        max_bytes: u64,
-    ) -> Result<Bytes, Fault> {
-        let response = self.ask(Method::GET, key, "", etag).await?;
-        rest::body(response, max_bytes).await
+        wanted: Wanted<'_>,
+    ) -> Result<Response, Fault> {
+        self.ask(Method::GET, key, "", wanted).await
     }
 
     /// The answer to a request, if it is one of success. Where the bucket turns out to be in another
@@ -112,11 +110,11 @@ impl S3 {
         method: Method,
         key: &str,
         query: &str,
-        etag: Option<&str>,
+        wanted: Wanted<'_>,
     ) -> Result<Response, Fault> {
         let region = self.region.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let response = self.ask_in(&region, method.clone(), key, query, etag).await?;
-        if response.status().is_success() {
+        let response = self.ask_in(&region, method.clone(), key, query, wanted).await?;
+        if wanted.is_answered_by(response.status()) {
             return Ok(response);
         }
         let other = response.headers().get(REGION).and_then(|region| region.to_str().ok());
@@ -124,8 +122,8 @@ impl S3 {
         let Some(other) = other else {
             return Err(rest::refused(response.status(), response.headers()));
         };
-        let response = self.ask_in(&other, method, key, query, etag).await?;
-        if !response.status().is_success() {
+        let response = self.ask_in(&other, method, key, query, wanted).await?;
+        if !wanted.is_answered_by(response.status()) {
             return Err(rest::refused(response.status(), response.headers()));
         }
         *self.region.lock().unwrap_or_else(PoisonError::into_inner) = other;
@@ -138,7 +136,7 @@ impl S3 {
         method: Method,
         key: &str,
         query: &str,
-        etag: Option<&str>,
+        wanted: Wanted<'_>,
     ) -> Result<Response, Fault> {
         let url = self.url(region, key, query)?;
         let unusable = || Fault::settings("no request can be made of these settings");
@@ -160,10 +158,7 @@ impl S3 {
         authorizer.try_authorize(&mut signed, None).map_err(|_| unusable())?;
         let mut request = Request::new(method, url);
         *request.headers_mut() = signed.headers().clone();
-        if let Some(etag) = etag.and_then(|etag| HeaderValue::from_str(&format!("\"{etag}\"")).ok())
-        {
-            request.headers_mut().insert(IF_MATCH, etag);
-        }
+        request.headers_mut().extend(wanted.header());
         self.parts.0.client.execute(request).await.map_err(|error| rest::unanswered(&error))
     }
 

@@ -31,6 +31,7 @@ fn container(asked: &Asked) -> Response<Body> {
         return reply(200, &[], xml);
     }
     match name {
+        "a%20b" if asked.header("if-none-match") == "\"0x1\"" => reply(304, &[], ""),
         "a%20b" => reply(200, &[("etag", "\"0x1\""), ("content-type", "text/plain")], "x"),
         _ => reply(404, &[], ""),
     }
@@ -61,6 +62,11 @@ async fn blobs_are_listed_and_read_with_a_key_or_a_signature() {
         assert_eq!((found.etag.as_deref(), found.size), (Some("0x1"), Some(1)));
         assert_eq!(source.fetch(&found, 9).await.unwrap(), "x");
         assert_eq!(source.stat("az://docs/none").await, Ok(None));
+        let looked = source.look(uris[0], Some("0x2")).await.unwrap();
+        let Looked::Other(found, begun) = looked else { panic!("{looked:?}") };
+        assert_eq!(source.read(&found, begun, 9).await.unwrap(), "x");
+        assert!(matches!(source.look(uris[0], Some("0x1")).await, Ok(Looked::Same)));
+        assert!(matches!(source.look("az://docs/none", None).await, Ok(Looked::Nothing)));
     }
 }
 

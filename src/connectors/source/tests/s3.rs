@@ -23,6 +23,9 @@ fn bucket(objects: &[(&str, &str)]) -> impl Fn(&Asked) -> Response<Body> + use<>
         if asked.headers.contains_key("if-match") && asked.header("if-match") != etag {
             return reply(412, &[], "");
         }
+        if asked.headers.contains_key("if-none-match") && asked.header("if-none-match") == etag {
+            return reply(304, &[("etag", etag.as_str())], "");
+        }
         let headers = [
             ("etag", etag.as_str()),
             ("last-modified", "Wed, 21 Oct 2026 07:28:00 GMT"),
@@ -235,6 +238,45 @@ async fn an_object_that_changed_meanwhile_is_not_taken_for_what_was_found() {
     assert_eq!(source.fetch(&found, 9).await.unwrap(), "four");
     let before = Found { etag: Some("before".to_owned()), ..found };
     assert!(source.fetch(&before, 9).await.unwrap_err().class.is_transient());
+}
+
+#[tokio::test]
+async fn an_object_is_told_of_and_read_in_one_request_unless_it_is_known() {
+    let n_asked = Arc::new(AtomicUsize::new(0));
+    let counted = n_asked.clone();
+    let inner = bucket(&[("a", "four"), ("d/", "")]);
+    let source = source(
+        serve(move |asked| {
+            assert_eq!(asked.method, "GET");
+            counted.fetch_add(1, Ordering::Relaxed);
+            inner(asked)
+        })
+        .await,
+    );
+    let looked = source.look("s3://docs/a", Some("other")).await.unwrap();
+    let Looked::Other(found, begun) = looked else { panic!("{looked:?}") };
+    assert_eq!(found.etag.as_deref(), Some("4"));
+    assert_eq!((found.size, found.title.as_str()), (Some(4), "a"));
+    assert_eq!(source.read(&found, begun, 4).await.unwrap(), "four");
+    assert_eq!(n_asked.load(Ordering::Relaxed), 1);
+    let looked = source.look("s3://docs/a", None).await.unwrap();
+    let Looked::Other(found, begun) = looked else { panic!("{looked:?}") };
+    assert_eq!(source.read(&found, begun, 3).await.unwrap_err().class, FaultClass::TooLarge);
+    assert!(matches!(source.look("s3://docs/a", Some("4")).await, Ok(Looked::Same)));
+    for nothing in ["s3://docs/b", "s3://docs/d/"] {
+        assert!(matches!(source.look(nothing, Some("4")).await, Ok(Looked::Nothing)), "{nothing}");
+    }
+    assert_eq!(source.look("s3://other/a", None).await.unwrap_err().class, FaultClass::Unsupported);
+}
+
+#[tokio::test]
+async fn a_server_that_knows_no_conditions_is_not_believed_that_all_is_new() {
+    let headers = [("etag", "\"x\"")];
+    let source = source(serve(move |_| reply(200, &headers, "text")).await);
+    assert!(matches!(source.look("s3://docs/a", Some("x")).await, Ok(Looked::Same)));
+    // One that answers a question nobody asked.
+    let odd = self::source(serve(|_| reply(304, &[], "")).await);
+    assert_eq!(odd.look("s3://docs/a", None).await.unwrap_err().class, FaultClass::Settings);
 }
 
 #[tokio::test]

@@ -23,8 +23,6 @@ enum Act {
     Refuse(u16),
     /// Wants to be left alone for a second.
     Pause,
-    /// Says what the object is, and this instead of what is in it.
-    Withhold(u16),
     /// Ends in the middle of what is in it.
     BreakOff,
     /// Gives what is in it piece by piece.
@@ -110,12 +108,7 @@ fn answer(stream: TcpStream, told: &Mutex<Told>) -> std::io::Result<()> {
         let mut told = told.lock().unwrap();
         let plan = told.plans.get_mut(&key).expect("an object with a plan");
         let act = plan[0];
-        let is_over = match act {
-            Act::Refuse(_) | Act::Pause => true,
-            // The first request only looks.
-            Act::Withhold(_) | Act::BreakOff | Act::Trickle | Act::Give => method != "HEAD",
-        };
-        if is_over && plan.len() > 1 {
+        if plan.len() > 1 {
             plan.pop_front();
         }
         let (method, key) = (method.to_owned(), key.clone());
@@ -135,8 +128,6 @@ fn answer(stream: TcpStream, told: &Mutex<Told>) -> std::io::Result<()> {
     match act {
         Act::Refuse(status) => to.write_all(refusal(status, "").as_bytes()),
         Act::Pause => to.write_all(refusal(429, "retry-after: 1\r\n").as_bytes()),
-        _ if method == "HEAD" => to.write_all(head.as_bytes()),
-        Act::Withhold(status) => to.write_all(refusal(status, "").as_bytes()),
         Act::BreakOff => {
             to.write_all(head.as_bytes())?;
             to.write_all(&text.as_bytes()[..text.len() / 2])
@@ -262,27 +253,23 @@ impl Setup {
 
 #[test]
 fn a_cloud_that_recovers_is_asked_until_it_gives_the_whole_object() {
-    use Act::{BreakOff, Give, Refuse, Trickle, Withhold};
+    use Act::{BreakOff, Give, Refuse, Trickle};
     let setup = Setup::new();
-    let cases: [(&str, &[Act], &[&str]); 5] = [
-        ("refused", &[Refuse(500), Refuse(500), Give], &["HEAD", "HEAD", "HEAD", "GET"]),
-        ("withheld", &[Withhold(500), Give], &["HEAD", "GET", "HEAD", "GET"]),
-        ("broken", &[BreakOff, Give], &["HEAD", "GET", "HEAD", "GET"]),
-        (
-            "overloaded",
-            &[Withhold(502), BreakOff, Give],
-            &["HEAD", "GET", "HEAD", "GET", "HEAD", "GET"],
-        ),
-        ("slow", &[Trickle], &["HEAD", "GET"]),
+    let cases: [(&str, &[Act]); 4] = [
+        ("refused", &[Refuse(500), Refuse(500), Give]),
+        ("broken", &[BreakOff, Give]),
+        ("overloaded", &[Refuse(502), BreakOff, Give]),
+        ("slow", &[Trickle]),
     ];
-    for (tenant, acts, _) in cases {
+    for (tenant, acts) in cases {
         setup.register(tenant);
         setup.look_at(tenant, &format!("{tenant}.txt"), acts);
     }
-    for (tenant, _, asked) in cases {
+    for (tenant, acts) in cases {
         let key = format!("{tenant}.txt");
         setup.has_whole(tenant, &key);
-        assert_eq!(setup.cloud.asked_for(&key), asked, "{tenant}");
+        // What an object is and what is in it come in one answer.
+        assert_eq!(setup.cloud.asked_for(&key), vec!["GET"; acts.len()], "{tenant}");
         assert_eq!(setup.processed(tenant, "created"), 1.0, "{tenant}");
     }
 }
@@ -298,7 +285,7 @@ fn a_cloud_that_keeps_failing_makes_a_dead_letter_that_can_be_replayed() {
     );
     assert_eq!(letter["error"], "network: the service answers 500: the service failed");
     assert_eq!(letter["item"]["uri"], "s3://docs/a.txt");
-    assert_eq!(setup.cloud.asked_for("a.txt"), ["HEAD"; 3]);
+    assert_eq!(setup.cloud.asked_for("a.txt"), ["GET"; 3]);
     assert_eq!(setup.node("acme", "a.txt", "").status, 404);
     let dead = "provider=\"s3\",reason=\"exhausted\",tenant=\"acme\"";
     let dead = counted(&setup.server, &format!("connector_dlq_total{{{dead}}}"));
@@ -318,8 +305,8 @@ fn a_cloud_that_wants_to_be_left_alone_is() {
     setup.look_at("acme", "b.txt", &[Act::Give]);
     setup.has_whole("acme", "a.txt");
     setup.has_whole("acme", "b.txt");
-    assert_eq!(setup.cloud.asked_for("a.txt"), ["HEAD", "HEAD", "GET"]);
-    assert_eq!(setup.cloud.asked_for("b.txt"), ["HEAD", "GET"], "it waited, and did not fail");
+    assert_eq!(setup.cloud.asked_for("a.txt"), ["GET", "GET"]);
+    assert_eq!(setup.cloud.asked_for("b.txt"), ["GET"], "it waited, and did not fail");
     let asked = setup.cloud.asked();
     for later in &asked[1..] {
         let waited = later.at.duration_since(asked[0].at);
@@ -337,7 +324,7 @@ fn credentials_that_are_refused_are_mended_and_the_letter_replayed() {
         (&letter["reason"], &letter["attempts"], &letter["error_class"]),
         (&json!("permanent"), &json!(1), &json!("access_denied"))
     );
-    assert_eq!(setup.cloud.asked_for("a.txt"), ["HEAD"]);
+    assert_eq!(setup.cloud.asked_for("a.txt"), ["GET"]);
     assert_eq!(setup.node("acme", "a.txt", "").status, 404);
 
     let secrets = json!({ "access_key_id": NEW_KEY_ID, "secret_access_key": "second/".repeat(7) });
