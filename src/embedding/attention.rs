@@ -4,7 +4,7 @@ use std::ops::Range;
 
 mod lines;
 
-use super::kernels::{BLOCK, Line, PANEL, ProductF32, Session, floats_mut, lend, softmax};
+use super::kernels::{BLOCK, Line, PANEL, ProductF32, Session, floats_mut, lend, scale, softmax};
 use super::linear::stride;
 
 /// The heads and where their numbers stand.
@@ -86,15 +86,15 @@ impl Heads {
             let a = &numbers[first * row + at..];
             let product = ProductF32 { a, a_stride: row, rows, depth, b: keys, stride: columns };
             session.product_f32(&product, scores);
-            softmax(session.kernel(), &mut scores[..rows * columns], columns, n);
+            let mut inverses = [0.0; BLOCK];
+            let inverses = &mut inverses[..rows];
+            softmax(session.kernel(), &mut scores[..rows * columns], columns, n, inverses);
             let a = &*scores;
             let product =
                 ProductF32 { a, a_stride: columns, rows, depth: n, b: values, stride: width };
             session.product_f32(&product, part);
-            let out = out[first * stride(hidden)..].chunks_mut(stride(hidden));
-            for (part, out) in part.chunks_exact(width).take(rows).zip(out) {
-                out[at..at + self.size].copy_from_slice(&part[..self.size]);
-            }
+            let out = &mut out[first * stride(hidden) + at..];
+            scale(session.kernel(), part, width, self.size, inverses, out, stride(hidden));
         }
     }
 }

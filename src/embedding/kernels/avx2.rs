@@ -1,12 +1,71 @@
 //! Products with AVX2 and fused multiplication.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::{PANEL, Product16, ProductF32, SumsI32, even_groups};
+use super::{Line, PANEL, Product16, ProductF32, SumsI32, even_groups};
 
 /// Rows whose sums are kept in registers at a time: six of two registers each, besides two of
 /// weights, one of a row and one of products, are all sixteen.
 const ROWS: usize = 6;
+
+/// Where a group of rows is read next.
+///
+/// Six rows from two addresses and the distance between rows, as x86 can add one or two of it to
+/// an address for nothing. Left to itself, the compiler computes an address a row in each step, a
+/// fifth of all instructions of a loop that is limited by how many can begin at a time.
+#[derive(Clone, Copy)]
+struct Rows {
+    first: *const u8,
+    fourth: *const u8,
+    /// Bytes from a row to the next.
+    stride: usize,
+}
+
+impl Rows {
+    fn new(first: *const u8, stride: usize) -> Self {
+        Self { first, fourth: first.wrapping_add(3 * stride), stride }
+    }
+
+    /// The next four bytes of a row, eight times.
+    ///
+    /// # Safety
+    ///
+    /// They must be there, and `row` be less than [`ROWS`].
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn spread(&self, row: usize) -> __m256 {
+        let spread;
+        let base = if row < 3 { self.first } else { self.fourth };
+        // SAFETY: reads what the caller says is there.
+        unsafe {
+            match row % 3 {
+                0 => asm!(
+                    "vbroadcastss {}, dword ptr [{}]",
+                    out(ymm_reg) spread, in(reg) base,
+                    options(pure, readonly, nostack, preserves_flags),
+                ),
+                1 => asm!(
+                    "vbroadcastss {}, dword ptr [{} + {}]",
+                    out(ymm_reg) spread, in(reg) base, in(reg) self.stride,
+                    options(pure, readonly, nostack, preserves_flags),
+                ),
+                _ => asm!(
+                    "vbroadcastss {}, dword ptr [{} + 2*{}]",
+                    out(ymm_reg) spread, in(reg) base, in(reg) self.stride,
+                    options(pure, readonly, nostack, preserves_flags),
+                ),
+            }
+        }
+        spread
+    }
+
+    /// On to the four bytes behind.
+    fn step(&mut self) {
+        self.first = self.first.wrapping_add(4);
+        self.fourth = self.fourth.wrapping_add(4);
+    }
+}
 
 /// See [`Product16`].
 #[target_feature(enable = "avx2")]
@@ -39,19 +98,20 @@ fn group<const R: usize>(
     let b = &b[panel * depth * PANEL..][..depth * PANEL];
     assert!(a.len() >= R * depth && out.len() == R);
     let mut sums = [[_mm256_setzero_si256(); 2]; R];
-    for (k, line) in b.iter().enumerate() {
+    let mut rows = Rows::new(a.as_ptr().cast(), depth * Line::BYTES);
+    for line in b {
         // SAFETY: a line has 64 bytes, the pairs of 16 columns; `depth` lines a row are there, as
         // checked above, with 16 pairs each.
         unsafe {
             let w = line.0.as_ptr().cast::<__m256i>();
             let (w0, w1) = (_mm256_load_si256(w), _mm256_load_si256(w.add(1)));
             for (r, sums) in sums.iter_mut().enumerate() {
-                let x = a.as_ptr().add(r * depth).cast::<i32>().add(k);
-                let x = _mm256_set1_epi32(*x);
+                let x = _mm256_castps_si256(rows.spread(r));
                 sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(w0, x));
                 sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(w1, x));
             }
         }
+        rows.step();
     }
     for (sums, out) in sums.iter().zip(out) {
         let out = &mut out[panel * PANEL..][..PANEL];
@@ -94,17 +154,19 @@ fn group_f32<const R: usize>(
     let a = &a[first * a_stride..];
     assert!(a.len() >= (R - 1) * a_stride + depth && panel.len() == depth * PANEL);
     let mut sums = [[_mm256_setzero_ps(); 2]; R];
-    for k in 0..depth {
-        // SAFETY: the lengths are checked above.
+    let mut rows = Rows::new(a.as_ptr().cast(), a_stride * size_of::<f32>());
+    for w in panel.as_chunks::<PANEL>().0 {
+        // SAFETY: a line of the panel has 16 numbers, and `depth` of each row are there, as checked
+        // above.
         unsafe {
-            let w = panel.as_ptr().add(k * PANEL);
-            let (w0, w1) = (_mm256_loadu_ps(w), _mm256_loadu_ps(w.add(8)));
+            let (w0, w1) = (_mm256_loadu_ps(w.as_ptr()), _mm256_loadu_ps(w.as_ptr().add(8)));
             for (r, sums) in sums.iter_mut().enumerate() {
-                let x = _mm256_set1_ps(*a.as_ptr().add(r * a_stride + k));
+                let x = rows.spread(r);
                 sums[0] = _mm256_fmadd_ps(x, w0, sums[0]);
                 sums[1] = _mm256_fmadd_ps(x, w1, sums[1]);
             }
         }
+        rows.step();
     }
     for (sums, out) in sums.iter().zip(out.chunks_mut(stride)) {
         let out = &mut out[..PANEL];

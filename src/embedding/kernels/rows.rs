@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::hint::black_box;
+
 use super::{Isa, Kernel, Line, SumsF32, SumsI32};
 
 /// Independent partial sums; float addition is not reordered by the compiler, so a sum is only
@@ -203,20 +205,47 @@ for_each_isa! {
 }
 
 for_each_isa! {
-    /// Turns the first `width` logits of each `stride` into probabilities that sum to 1, and the
-    /// rest into 0.
-    fn softmax(rows: &mut [f32], stride: usize, width: usize) {
-        for row in rows.chunks_exact_mut(stride) {
+    /// Turns the first `width` logits of each `stride` into weights from 0 to 1, and the rest into 0;
+    /// and `inverses` into what scales a row's weights so that they sum to 1.
+    fn softmax(rows: &mut [f32], stride: usize, width: usize, inverses: &mut [f32]) {
+        for (row, inverse) in rows.chunks_exact_mut(stride).zip(inverses) {
             let (row, rest) = row.split_at_mut(width);
             let max = reduce(row, f32::NEG_INFINITY, |max, x| if x > max { x } else { max });
-            for x in row.iter_mut() {
+            let mut sums = [0.0; LANES];
+            let (chunks, last) = row.as_chunks_mut::<LANES>();
+            for chunk in chunks {
+                for (x, sum) in chunk.iter_mut().zip(&mut sums) {
+                    *x = exp::<FMA>(*x - max);
+                    *sum += *x;
+                }
+            }
+            for (x, sum) in last.iter_mut().zip(&mut sums) {
                 *x = exp::<FMA>(*x - max);
+                *sum += *x;
             }
-            let scale = 1.0 / sum(row, |x| x);
-            for x in row.iter_mut() {
-                *x *= scale;
-            }
+            *inverse = 1.0 / fold(sums, |a, b| a + b);
             rest.fill(0.0);
+        }
+    }
+}
+
+for_each_isa! {
+    /// Scales the first `width` of each `stride` numbers by the row's factor, into rows of `out` that
+    /// are `out_stride` apart.
+    #[expect(clippy::too_many_arguments, reason = "a type for the rows would be taken apart at once")]
+    fn scale(
+        rows: &[f32],
+        stride: usize,
+        width: usize,
+        factors: &[f32],
+        out: &mut [f32],
+        out_stride: usize,
+    ) {
+        let rows = rows.chunks_exact(stride).zip(out.chunks_mut(out_stride));
+        for ((row, out), factor) in rows.zip(factors) {
+            for (x, out) in row[..width].iter().zip(&mut out[..width]) {
+                *out = x * factor;
+            }
         }
     }
 }
@@ -286,7 +315,9 @@ fn sum(row: &[f32], value: impl Fn(f32) -> f32) -> f32 {
 /// All lanes made one by `pick`, half by half: one after the other, each step would wait for the
 /// one before.
 #[inline(always)]
-fn fold(mut lanes: [f32; LANES], pick: impl Fn(f32, f32) -> f32) -> f32 {
+fn fold(lanes: [f32; LANES], pick: impl Fn(f32, f32) -> f32) -> f32 {
+    // The compiler would shape the loop that filled the lanes after this one, two lanes at a time.
+    let mut lanes = black_box(lanes);
     let mut n = LANES / 2;
     while n > 0 {
         for i in 0..n {

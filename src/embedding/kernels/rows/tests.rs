@@ -91,9 +91,12 @@ fn softmax_rows_sum_to_one_and_keep_their_order() {
     // 37 is no multiple of the lanes; the large values would overflow without the shift.
     for kernel in kernels() {
         let mut rows: Vec<f32> = (0..80).map(|i| 900.0 + (i % 40) as f32).collect();
-        softmax(kernel, &mut rows, 40, 37);
-        for row in rows.chunks(40) {
-            assert_eq!(row[37..], [0.0; 3]);
+        let (mut inverses, mut scaled) = ([0.0; 2], vec![7.0; 78]);
+        softmax(kernel, &mut rows, 40, 37, &mut inverses);
+        scale(kernel, &rows, 40, 37, &inverses, &mut scaled, 39);
+        for (weights, row) in rows.chunks(40).zip(scaled.chunks(39)) {
+            assert_eq!((&weights[37..], &row[37..]), (&[0.0; 3][..], &[7.0; 2][..]));
+            assert_eq!(weights[36], 1.0, "the largest");
             let row = &row[..37];
             assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
             assert!(row.windows(2).all(|pair| pair[0] < pair[1]));
