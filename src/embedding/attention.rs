@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+mod integers;
 mod lines;
 
 use super::kernels::{BLOCK, Line, PANEL, ProductF32, Session, floats_mut, lend, scale, softmax};
@@ -26,6 +27,8 @@ pub(super) struct Scratch {
     out: Vec<f32>,
     /// For [`Heads::attend_lines`].
     pub(super) of_lines: lines::Scratch,
+    /// For [`Heads::attend_integers`].
+    pub(super) of_integers: integers::Scratch,
 }
 
 /// The tokens' queries, keys and values, side by side in a row, all heads of each together; the
@@ -40,6 +43,14 @@ pub(super) struct Projected<'a> {
     hidden: usize,
 }
 
+impl<'a> Projected<'a> {
+    fn of(heads: Heads, qkv: &'a [f32], text: &Range<usize>) -> Self {
+        let hidden = heads.n * heads.size;
+        let row = stride(3 * hidden);
+        Self { numbers: &qkv[text.start * row..text.end * row], n: text.len(), row, hidden }
+    }
+}
+
 impl Heads {
     /// For each token of `text`, the mean of the values of its tokens, weighted by how well their
     /// keys fit the query, into its row of `out`. A row of `qkv` has queries, keys and values of
@@ -52,11 +63,9 @@ impl Heads {
         scratch: &mut Scratch,
         out: &mut [f32],
     ) {
-        let hidden = self.n * self.size;
-        let row = stride(3 * hidden);
-        let numbers = &qkv[text.start * row..text.end * row];
-        let projected = Projected { numbers, n: text.len(), row, hidden };
-        let out = &mut out[text.start * stride(hidden)..text.end * stride(hidden)];
+        let projected = Projected::of(self, qkv, &text);
+        let width = stride(projected.hidden);
+        let out = &mut out[text.start * width..text.end * width];
         for head in 0..self.n {
             self.attend_one(session, projected, head, scratch, out);
         }
@@ -192,6 +201,18 @@ mod tests {
                 }
                 prop_assert!(out[..2 * stride(hidden)].iter().all(|&x| x == 7.0));
                 prop_assert!(out[(n + 2) * stride(hidden)..].iter().all(|&x| x == 7.0));
+                if heads.fit_integers(Form::I16) {
+                    let mut out = vec![7.0; (n + 3) * stride(hidden)];
+                    let scratch = &mut scratch.of_integers;
+                    heads.attend_integers(&session, &qkv, 2..2 + n, scratch, &mut out);
+                    for (t, want) in want.chunks(hidden).enumerate() {
+                        for (x, y) in out[(t + 2) * stride(hidden)..].iter().zip(want) {
+                            prop_assert!((f64::from(*x) - y).abs() < 1e-3, "{isa} in integers: {x} {y}");
+                        }
+                    }
+                    prop_assert!(out[..2 * stride(hidden)].iter().all(|&x| x == 7.0));
+                    prop_assert!(out[(n + 2) * stride(hidden)..].iter().all(|&x| x == 7.0));
+                }
                 if !heads.fit_lines(Form::Bf16) {
                     continue;
                 }

@@ -31,8 +31,8 @@ pub(super) use lines::{Line, floats, floats_mut, halves_mut, in_strip, lend, wor
 pub(super) use rows::{
     Affine, Columns, LineOf, add_and_normalize, add_bias, add_bias_gelu, dequantise,
     dequantise_gelu, finish, finish_gelu, finish_gelu_to_bf16, finish_to_bf16, normalize,
-    pair_strips, quantise, round_to_bf16, scale, scale_to_bf16, softmax, softmax_to_bf16,
-    turn_strips,
+    pair_strips, pair_values, quantise, quantise_lines, round_to_bf16, scale, scale_to_bf16,
+    softmax, softmax_to_bf16, softmax_to_i16, turn_strips,
 };
 
 /// Columns of a panel.

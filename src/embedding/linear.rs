@@ -371,7 +371,7 @@ fn depth(n: usize) -> usize {
 
 /// The largest magnitude of weights and rows of `inputs` numbers for which no sum of products
 /// exceeds 31 bits.
-fn limit(inputs: usize) -> f32 {
+pub(super) fn limit(inputs: usize) -> f32 {
     (f64::from(i32::MAX) / inputs as f64).sqrt().floor().min(f64::from(i16::MAX)) as f32
 }
 

@@ -75,11 +75,13 @@ macro_rules! for_each_isa {
 
 // Behind the macro, which it uses.
 mod bf16;
+mod i16;
 
 pub(in crate::embedding) use bf16::{
     LineOf, finish_gelu_to_bf16, finish_to_bf16, pair_strips, round_to_bf16, scale_to_bf16,
     softmax_to_bf16, turn_strips,
 };
+pub(in crate::embedding) use i16::{pair_values, quantise_lines, softmax_to_i16};
 
 for_each_isa! {
     /// Turns a block's sums into floats and adds the bias: as many rows as there are `scales`, what
@@ -232,7 +234,6 @@ for_each_isa! {
 for_each_isa! {
     /// Scales the first `width` of each `stride` numbers by the row's factor, into rows of `out` that
     /// are `out_stride` apart.
-    #[expect(clippy::too_many_arguments, reason = "a type for the rows would be taken apart at once")]
     fn scale(
         rows: &[f32],
         stride: usize,
@@ -315,7 +316,7 @@ fn sum(row: &[f32], value: impl Fn(f32) -> f32) -> f32 {
 /// All lanes made one by `pick`, half by half: one after the other, each step would wait for the
 /// one before.
 #[inline(always)]
-fn fold(lanes: [f32; LANES], pick: impl Fn(f32, f32) -> f32) -> f32 {
+fn fold<T: Copy>(lanes: [T; LANES], pick: impl Fn(T, T) -> T) -> T {
     // The compiler would shape the loop that filled the lanes after this one, two lanes at a time.
     let mut lanes = black_box(lanes);
     let mut n = LANES / 2;

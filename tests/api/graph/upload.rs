@@ -214,6 +214,10 @@ fn a_document_that_is_cut_otherwise_keeps_no_chunk_too_many() {
     let (n, many) = upload(&server);
     assert_eq!(n, many.len());
     assert!(many.len() > 10);
+    // One that leads to its document by an edge of somebody else too is one all the same.
+    let [document] = nodes(&server, "Document", "v.txt", "default").try_into().expect("one");
+    let edge = json!({ "src": many[many.len() - 1]["id"], "dst": document["id"], "rel": "ENDS" });
+    server.post("/edges", &edge).expect(200);
     for max in ["400", "8000"] {
         server.terminate();
         server.start_again(&[("CHUNK_MAX_CHARS", max)]);

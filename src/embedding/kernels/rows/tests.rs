@@ -1,6 +1,6 @@
 use super::*;
 use crate::embedding::kernels::lines::halves;
-use crate::embedding::kernels::{STRIP, in_strip};
+use crate::embedding::kernels::{PANEL, STRIP, in_strip};
 
 /// The kernels of this processor; the others' loops are skipped.
 fn kernels() -> Vec<Kernel> {
@@ -102,6 +102,80 @@ fn softmax_rows_sum_to_one_and_keep_their_order() {
             assert!(row.windows(2).all(|pair| pair[0] < pair[1]));
             assert!((row[36] / row[35] - std::f32::consts::E).abs() < 1e-4);
         }
+    }
+}
+
+#[test]
+fn weights_of_integers_are_a_softmax_whatever_the_scores() {
+    // The largest scores there can be, all the same, and nothing between them; 37 is no multiple of
+    // the lanes, and the second block has 6.
+    let most = 8191 * 8191 * 32;
+    let scores: [fn(usize) -> i32; 4] = [
+        |c| if c % 7 == 0 { 8191 * 8191 * 32 } else { -8191 * 8191 * 32 },
+        |_| 0,
+        |c| c as i32 * 1_000_000,
+        |c| if c == 3 { 8191 } else { -8191 },
+    ];
+    for (kernel, width) in kernels().into_iter().flat_map(|kernel| [(kernel, 37), (kernel, 70)]) {
+        for scale in [0.0, 1e-12, 1e-7, 1.0] {
+            let mut blocks = vec![SumsI32::default(); 2];
+            for block in &mut blocks {
+                // What stands behind the last score must not matter.
+                block.0.iter_mut().flatten().for_each(|score| *score = most);
+            }
+            for (r, score) in scores.iter().enumerate() {
+                for c in 0..width {
+                    blocks[c / 64].0[r][c % 64] = score(c);
+                }
+            }
+            let depth = width.div_ceil(32);
+            let mut out = vec![Line([0x55; 64]); 4 * depth];
+            let (mut room, mut factors) = ([f32::NAN; 128], [0.0; 4]);
+            // Few enough that weights are made smaller for it.
+            let bound = 1e6;
+            softmax_to_i16(kernel, &blocks, width, scale, bound, &mut room, &mut out, &mut factors);
+            for (r, (weights, factor)) in halves(&out).chunks(32 * depth).zip(factors).enumerate() {
+                assert!(weights[width..].iter().all(|&weight| weight == 0));
+                let weights =
+                    weights[..width].iter().map(|&weight| i32::from(weight.cast_signed()));
+                assert!(weights.clone().all(|weight| weight >= 0));
+                assert!(weights.clone().sum::<i32>() <= bound as i32 + width as i32);
+                let max = (0..width).map(scores[r]).max().unwrap();
+                let exp = |c| ((f64::from(scores[r](c)) - f64::from(max)) * f64::from(scale)).exp();
+                let sum: f64 = (0..width).map(exp).sum();
+                for (c, weight) in weights.enumerate() {
+                    let got = f64::from(weight) * f64::from(factor);
+                    assert!((got - exp(c) / sum).abs() < 1e-4, "{scale} {r} {c}: {got}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_integers_stand_for_what_they_were() {
+    let rows: Vec<f32> = (0..40 * 3).map(|i| (i * 37 % 97) as f32 - 50.0).collect();
+    for kernel in kernels() {
+        let (mut lines, mut scale) = (vec![Line::ZERO; 3], 0.0);
+        quantise_lines(kernel, &rows[4..], 40, 8191.0, &mut lines, &mut scale);
+        for (row, line) in rows[4..].chunks(40).zip(&lines) {
+            for (x, q) in row.iter().zip(line.halves()) {
+                assert!((f32::from(q.cast_signed()) * scale - x).abs() <= scale);
+            }
+        }
+        let (mut panels, mut scales) = (vec![Line([0x55; 64]); 2 * PANEL], [0.0; 32]);
+        pair_values(kernel, &rows[4..], 40, 3, 4095.0, &mut panels, &mut scales);
+        for (c, scale) in scales.into_iter().enumerate() {
+            let panel = halves(&panels[c / PANEL * PANEL..][..PANEL]);
+            for t in 0..32 {
+                let q = panel[t / 2 * 32 + c % PANEL * 2 + t % 2].cast_signed();
+                let x = rows.get(4 + t * 40 + c).filter(|_| t < 3).copied().unwrap_or(0.0);
+                assert!((f32::from(q) * scale - x).abs() <= scale, "{t} {c}");
+            }
+        }
+        // Nothing at all has no scale.
+        quantise_lines(kernel, &[0.0; 32], 32, 8191.0, &mut lines[..1], &mut scale);
+        assert_eq!((lines[0], scale), (Line::ZERO, 0.0));
     }
 }
 
