@@ -1,4 +1,7 @@
 //! Attention with products of 16-bit integers.
+//!
+//! Queries and keys of a head have a scale each, of 13 bits; so has each column of the values, of 12;
+//! and each row of weights, which are rounded before they are made to sum to 1.
 
 use std::ops::Range;
 
@@ -9,8 +12,8 @@ use crate::embedding::kernels::{
 };
 use crate::embedding::linear::{Form, limit, stride};
 
-/// Magnitude of the largest value of a column. Weights take what is left of 31 bits, so that those
-/// of texts that attend to a single token are as fine as 16 bits allow.
+/// Magnitude of the largest value of a column. The weights of a row take what is left of 31 bits: 15
+/// for the largest of them, unless all together are more than 16 times as much.
 const VALUES: f32 = 4095.0;
 
 /// Buffers for one head of one text.

@@ -75,13 +75,13 @@ macro_rules! for_each_isa {
 
 // Behind the macro, which it uses.
 mod bf16;
-mod i16;
+mod integers;
 
 pub(in crate::embedding) use bf16::{
     LineOf, finish_gelu_to_bf16, finish_to_bf16, pair_strips, round_to_bf16, scale_to_bf16,
     softmax_to_bf16, turn_strips,
 };
-pub(in crate::embedding) use i16::{pair_values, quantise_lines, softmax_to_i16};
+pub(in crate::embedding) use integers::{pair_values, quantise_lines, softmax_to_i16};
 
 for_each_isa! {
     /// Turns a block's sums into floats and adds the bias: as many rows as there are `scales`, what

@@ -67,13 +67,15 @@ impl<'a> Speech<'a> {
     }
 
     fn certain(&mut self, end: bool) -> String {
-        if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop)).min() {
+        let sure = self.held.len() - if end { 0 } else { self.unsure() };
+        let found = self.stops.iter().filter_map(|stop| self.held.find(stop)).min();
+        // One that begins later has to wait: an earlier one may yet come to its end.
+        if let Some(at) = found.filter(|at| *at <= sure) {
             self.stopped = true;
             self.held.truncate(at);
             return std::mem::take(&mut self.held);
         }
-        let keep = if end { 0 } else { self.unsure() };
-        let rest = self.held.split_off(self.held.len() - keep);
+        let rest = self.held.split_off(sure);
         std::mem::replace(&mut self.held, rest)
     }
 
@@ -126,6 +128,11 @@ mod tests {
         assert!(!stopped);
         let (said, _) = spoken(&["---", "\n--"], &[b"a\n-", b"-", b"-b"]);
         assert_eq!(said.concat(), "a");
+        // The one that begins first counts, also where another one ends before it.
+        let early = ["x-y", "-"];
+        assert_eq!(spoken(&early, &[b"x-", b"y"]).0.concat(), "");
+        assert_eq!(spoken(&early, &[b"x-", b"z"]).0.concat(), "x");
+        assert_eq!(spoken(&early, &[b"x-"]).0.concat(), "x");
     }
 
     #[test]

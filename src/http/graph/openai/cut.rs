@@ -29,26 +29,29 @@ impl Cutter {
 
     /// What may be passed on after `piece` came.
     pub(super) fn push(&mut self, piece: &str) -> String {
-        if self.end.is_some() {
-            return String::new();
+        if self.end.is_none() {
+            self.held.push_str(piece);
         }
-        self.held.push_str(piece);
-        let found = self.stops.iter().filter_map(|stop| self.held.find(stop)).min();
-        let safe = found.unwrap_or_else(|| self.safe());
-        let mut text: String = self.held.drain(..safe).collect();
-        if found.is_some() {
-            self.end = Some(End::Stop);
-        }
-        self.shorten(&mut text);
-        text
+        self.pass_on(self.safe())
     }
 
     /// What is left when no piece is to come.
     pub(super) fn rest(&mut self) -> String {
+        self.pass_on(self.held.len())
+    }
+
+    /// The first `safe` bytes of what is held, or those before a string that begins there. One that
+    /// begins later has to wait: an earlier one may yet come to its end.
+    fn pass_on(&mut self, safe: usize) -> String {
         if self.end.is_some() {
             return String::new();
         }
-        let mut text = std::mem::take(&mut self.held);
+        let found = self.stops.iter().filter_map(|stop| self.held.find(stop)).min();
+        let found = found.filter(|found| *found <= safe);
+        let mut text: String = self.held.drain(..found.unwrap_or(safe)).collect();
+        if found.is_some() {
+            self.end = Some(End::Stop);
+        }
         self.shorten(&mut text);
         text
     }
@@ -99,6 +102,10 @@ mod tests {
         assert_eq!(cut(&["one #", "# two"], &["##"], None), ("one ".to_owned(), "stop"));
         assert_eq!(cut(&["one #", " two"], &["##"], None), ("one # two".to_owned(), "stop"));
         assert_eq!(cut(&["one #"], &["##"], None), ("one #".to_owned(), "stop"));
+        // The one that begins first counts, also where another one ends before it.
+        assert_eq!(cut(&["a#", "b"], &["a#b", "#"], None), (String::new(), "stop"));
+        assert_eq!(cut(&["a#", "c"], &["a#b", "#"], None), ("a".to_owned(), "stop"));
+        assert_eq!(cut(&["a#"], &["a#b", "#"], None), ("a".to_owned(), "stop"));
         assert_eq!(cut(&["é", "é", "é"], &[], Some(2)), ("éé".to_owned(), "length"));
         assert_eq!(cut(&["éé"], &[], Some(2)), ("éé".to_owned(), "stop"));
         assert_eq!(cut(&["abc##d"], &["##"], Some(2)), ("ab".to_owned(), "length"));
