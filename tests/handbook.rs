@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::common::Server;
+use crate::common::{Server, of_checkout};
 
 /// The address in the examples.
 const SHOWN: &str = "localhost:8000";
@@ -250,7 +250,7 @@ fn every_alert_has_its_place_in_the_page_on_troubles() {
 
 #[test]
 fn links_between_pages_lead_somewhere() {
-    let docs = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/docs"));
+    let docs = &of_checkout("docs");
     let read = |path: &Path| fs::read_to_string(path).expect("a page");
     let (mut n_links, mut faults, mut listed) = (0, Vec::new(), BTreeSet::new());
     let mut pages: Vec<PathBuf> = fs::read_dir(docs)

@@ -6,11 +6,11 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::common::{Options, Server};
+use crate::common::{Options, Server, of_checkout};
 
 /// The model that is compiled in, as a folder.
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/models/all-MiniLM-L6-v2")
+    of_checkout("assets/models/all-MiniLM-L6-v2")
 }
 
 fn run(dir: &Path, arguments: &[&str]) -> Output {

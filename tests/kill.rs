@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::common::http::Connection;
-use crate::common::{Options, Request, Server};
+use crate::common::{Options, Request, Server, of_checkout};
 
 const ROUNDS: u32 = 6;
 
@@ -81,7 +80,7 @@ fn nothing_acknowledged_is_lost() {
     let rounds = rounds.unwrap_or(ROUNDS);
     let dir = tempfile::tempdir().unwrap();
     let options = Options::new(ENV).dir(dir.path());
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/models/all-MiniLM-L6-v2");
+    let source = of_checkout("assets/models/all-MiniLM-L6-v2");
     let mut add = options.command(dir.path(), &["models", "add", "--name", MODEL]);
     assert!(add.arg(source).output().unwrap().status.success());
     let mut random = Random(0x5EED);

@@ -9,7 +9,7 @@ use std::process::Output;
 
 use serde_json::json;
 
-use crate::common::{Options, Request, Server};
+use crate::common::{Options, Request, Server, of_checkout};
 
 /// Exit codes, as `activekg --help` lists them.
 const FAILED: i32 = 1;
@@ -85,7 +85,7 @@ fn a_log_file_that_cannot_be_written_is_named() {
 #[test]
 fn a_store_of_a_newer_format_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let newer = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/startup/format-9999.redb");
+    let newer = of_checkout("tests/data/startup/format-9999.redb");
     fs::copy(newer, dir.path().join("store.redb")).unwrap();
     let before = contents(dir.path());
     let said = refused(&Options::new(&[]), dir.path(), DATA_DIRECTORY);

@@ -15,6 +15,8 @@ mod replay;
 use deviations::Deviations;
 use replay::Replay;
 
+use crate::common::of_checkout;
+
 macro_rules! areas {
     ($($area:ident),+ $(,)?) => {
         const AREAS: &[&str] = &[$(stringify!($area)),+];
@@ -57,7 +59,8 @@ areas![
 
 /// The file of an area. A keyword cannot name a test, so that one has a line below its name.
 fn file(area: &str) -> String {
-    format!("{}/tests/data/vectors/{}.json", env!("CARGO_MANIFEST_DIR"), area.trim_end_matches('_'))
+    let path = format!("tests/data/vectors/{}.json", area.trim_end_matches('_'));
+    of_checkout(&path).display().to_string()
 }
 
 #[test]

@@ -36,9 +36,9 @@ const OTHER: NodeId = NodeId::from_u128(u128::MAX);
 const EVENT: EventId = EventId::from_u128(7);
 const THEN: UnixMicros = UnixMicros(1_770_000_000_000_001);
 
+/// From the root of the crate, where tests run.
 fn file(format: u64) -> PathBuf {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    data.join(format!("format-{format}.redb"))
+    Path::new("tests/data").join(format!("format-{format}.redb"))
 }
 
 fn tenant() -> TenantId {

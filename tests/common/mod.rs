@@ -15,3 +15,9 @@ pub(crate) use form::Form;
 pub(crate) use http::{Answer, Request};
 pub(crate) use models::{DIM, Models};
 pub(crate) use server::{Options, Server};
+
+/// A file or folder of the checkout. Tests run in its root; where they were compiled may be
+/// another one that has the same target directory.
+pub(crate) fn of_checkout(path: &str) -> std::path::PathBuf {
+    std::env::current_dir().expect("a working directory").join(path)
+}

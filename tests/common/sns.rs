@@ -7,6 +7,8 @@ use rsa::pkcs8::DecodePrivateKey as _;
 use rsa::{Pkcs1v15Sign, RsaPrivateKey};
 use serde_json::{Value, json};
 
+use super::of_checkout;
+
 /// The key that the certificates `valid` and `expired` are for.
 pub(crate) const KEY: &str = include_str!("../../src/auth/tests/rsa_private.pem");
 
@@ -17,7 +19,7 @@ const SHA256_INFO: [u8; 19] =
 
 /// The folder of certificates.
 pub(crate) fn folder() -> String {
-    format!("{}/tests/data/sns", env!("CARGO_MANIFEST_DIR"))
+    of_checkout("tests/data/sns").display().to_string()
 }
 
 /// The topic of a tenant.
