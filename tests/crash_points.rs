@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -17,6 +19,8 @@ use crate::common::{Options, Request, Server};
 
 /// Every so many-th moment.
 const STEP: usize = 3;
+/// How long a process that was killed may take to end.
+const END_MAX: Duration = Duration::from_secs(20);
 
 const V1: &str = "XJH_LEyC34c8orsnRbFR5Rvac7FF0J4ah30u7HIORXM=";
 const V2: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -81,6 +85,12 @@ impl Scene {
         let killed = !settled || !server.is_alive();
         if killed {
             assert!(at.is_some(), "nobody kills it");
+            // It hung up a moment before it is gone, and keeps its data directory until then.
+            let deadline = Instant::now() + END_MAX;
+            while server.is_alive() {
+                assert!(Instant::now() < deadline, "it is there and does not answer");
+                thread::sleep(Duration::from_millis(5));
+            }
             server.start_again(&[("LD_PRELOAD", ""), ("CRASH_AT", "")]);
             if !acknowledged {
                 (self.ask)(&server).expect("it answers");
