@@ -6,7 +6,7 @@ mod integers;
 mod lines;
 
 use super::kernels::{BLOCK, Line, PANEL, ProductF32, Session, floats_mut, lend, scale, softmax};
-use super::linear::stride;
+use super::linear::{Form, stride};
 
 /// The heads and where their numbers stand.
 #[derive(Debug, Clone, Copy)]
@@ -27,8 +27,8 @@ pub(super) struct Scratch {
     out: Vec<f32>,
     /// For [`Heads::attend_lines`].
     pub(super) of_lines: lines::Scratch,
-    /// For [`Heads::attend_integers`].
-    pub(super) of_integers: integers::Scratch,
+    /// For [`Heads::attend_one_integers`].
+    of_integers: integers::Scratch,
 }
 
 /// The tokens' queries, keys and values, side by side in a row, all heads of each together; the
@@ -43,31 +43,31 @@ pub(super) struct Projected<'a> {
     hidden: usize,
 }
 
-impl<'a> Projected<'a> {
-    fn of(heads: Heads, qkv: &'a [f32], text: &Range<usize>) -> Self {
-        let hidden = heads.n * heads.size;
-        let row = stride(3 * hidden);
-        Self { numbers: &qkv[text.start * row..text.end * row], n: text.len(), row, hidden }
-    }
-}
-
 impl Heads {
     /// For each token of `text`, the mean of the values of its tokens, weighted by how well their
     /// keys fit the query, into its row of `out`. A row of `qkv` has queries, keys and values of
-    /// all heads side by side, the queries scaled.
+    /// all heads side by side, the queries scaled. In integers, where weights are and heads fit.
     pub(super) fn attend(
         self,
         session: &Session<'_>,
+        form: Form,
         qkv: &[f32],
         text: Range<usize>,
         scratch: &mut Scratch,
         out: &mut [f32],
     ) {
-        let projected = Projected::of(self, qkv, &text);
-        let width = stride(projected.hidden);
-        let out = &mut out[text.start * width..text.end * width];
+        let hidden = self.n * self.size;
+        let row = stride(3 * hidden);
+        let numbers = &qkv[text.start * row..text.end * row];
+        let projected = Projected { numbers, n: text.len(), row, hidden };
+        let out = &mut out[text.start * stride(hidden)..text.end * stride(hidden)];
         for head in 0..self.n {
-            self.attend_one(session, projected, head, scratch, out);
+            if self.fit_integers(form) {
+                let scratch = &mut scratch.of_integers;
+                self.attend_one_integers(session, projected, head, scratch, out);
+            } else {
+                self.attend_one(session, projected, head, scratch, out);
+            }
         }
     }
 
@@ -141,7 +141,6 @@ mod tests {
 
     use super::*;
     use crate::embedding::kernels::{COLUMNS, Isa, Kernel, Sums, finish_to_bf16, in_strip};
-    use crate::embedding::linear::Form;
     use crate::embedding::parts::Parts;
 
     /// By definition, in f64.
@@ -193,7 +192,7 @@ mod tests {
                 let session = Session::new(Kernel::choose(Some(isa)).unwrap(), None);
                 let mut scratch = Scratch::default();
                 let mut out = vec![7.0; (n + 3) * stride(hidden)];
-                heads.attend(&session, &qkv, 2..2 + n, &mut scratch, &mut out);
+                heads.attend(&session, Form::F32, &qkv, 2..2 + n, &mut scratch, &mut out);
                 for (t, want) in want.chunks(hidden).enumerate() {
                     for (x, y) in out[(t + 2) * stride(hidden)..].iter().zip(want) {
                         prop_assert!((f64::from(*x) - y).abs() < 1e-5, "{isa}: {x} {y}");
@@ -203,8 +202,7 @@ mod tests {
                 prop_assert!(out[(n + 2) * stride(hidden)..].iter().all(|&x| x == 7.0));
                 if heads.fit_integers(Form::I16) {
                     let mut out = vec![7.0; (n + 3) * stride(hidden)];
-                    let scratch = &mut scratch.of_integers;
-                    heads.attend_integers(&session, &qkv, 2..2 + n, scratch, &mut out);
+                    heads.attend(&session, Form::I16, &qkv, 2..2 + n, &mut scratch, &mut out);
                     for (t, want) in want.chunks(hidden).enumerate() {
                         for (x, y) in out[(t + 2) * stride(hidden)..].iter().zip(want) {
                             prop_assert!((f64::from(*x) - y).abs() < 1e-3, "{isa} in integers: {x} {y}");

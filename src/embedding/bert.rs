@@ -258,12 +258,7 @@ impl Layer {
         }
         let attended = lend(attended, n_tokens * width, 0.0);
         for text in texts.iter().filter(|text| !text.is_empty()) {
-            if heads.fit_integers(self.qkv.form()) {
-                let scratch = &mut attention.of_integers;
-                heads.attend_integers(session, qkv, text.clone(), scratch, attended);
-            } else {
-                heads.attend(session, qkv, text.clone(), attention, attended);
-            }
+            heads.attend(session, self.qkv.form(), qkv, text.clone(), attention, attended);
         }
     }
 

@@ -3,8 +3,6 @@
 //! Queries and keys of a head have a scale each, of 13 bits; so has each column of the values, of 12;
 //! and each row of weights, which are rounded before they are made to sum to 1.
 
-use std::ops::Range;
-
 use super::{Heads, Projected};
 use crate::embedding::kernels::{
     BLOCK, COLUMNS, Columns, Line, PANEL, Product16, Session, SumsI32, dequantise, lend,
@@ -34,29 +32,13 @@ pub(in crate::embedding) struct Scratch {
 }
 
 impl Heads {
-    /// Whether [`Heads::attend_integers`] can be: a head is one line.
-    pub(in crate::embedding) fn fit_integers(self, form: Form) -> bool {
+    /// Whether [`Heads::attend_one_integers`] can be: a head is one line.
+    pub(super) fn fit_integers(self, form: Form) -> bool {
         form == Form::I16 && self.size == Line::HALVES
     }
 
-    /// [`Heads::attend`] in integers.
-    pub(in crate::embedding) fn attend_integers(
-        self,
-        session: &Session<'_>,
-        qkv: &[f32],
-        text: Range<usize>,
-        scratch: &mut Scratch,
-        out: &mut [f32],
-    ) {
-        let projected = Projected::of(self, qkv, &text);
-        let width = stride(projected.hidden);
-        let out = &mut out[text.start * width..text.end * width];
-        for head in 0..self.n {
-            self.attend_one_integers(session, projected, head, scratch, out);
-        }
-    }
-
-    fn attend_one_integers(
+    /// [`Heads::attend_one`] in integers.
+    pub(super) fn attend_one_integers(
         self,
         session: &Session<'_>,
         projected: Projected<'_>,
